@@ -1,0 +1,198 @@
+package election
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Defaults of the durations in [Config]. They satisfy every rule that
+// [Config.AdjustAndValidate] checks.
+const (
+	DefaultLeaseDuration = 10 * time.Second
+	DefaultRenewInterval = 2 * time.Second
+	DefaultRenewDeadline = 8 * time.Second
+)
+
+// MaxLeaseDuration bounds Config.LeaseDuration. An observer judges no member
+// by a longer lease than this, so a leader must not trust itself for longer.
+const MaxLeaseDuration = 24 * time.Hour
+
+const (
+	maxIDBytes     = 255     // what the leader_id column holds on every engine
+	maxTextBytes   = 1 << 10 // Name and Address, each
+	maxLabelsBytes = 4 << 10 // all labels together: every renewal writes them
+)
+
+// Config describes one member of one election. ID, Storage and LeaderCallback
+// are required; every other zero value has a documented default.
+type Config struct {
+	// ID names this member. Required, at most 255 bytes of valid UTF-8 without
+	// NUL, and unique among the members: a second live process with the same ID
+	// is refused with ErrDuplicateMember. IDs are compared byte for byte.
+	ID string
+	// Name is a label for people. It may be empty and need not be unique.
+	Name string
+	// Address is where other members or clients reach this one; the library
+	// carries it in the record and never dials it.
+	Address string
+
+	// Storage holds the election's record. Required.
+	Storage Storage
+	// LeaderCallback is run each time this member becomes leader. Required. Its
+	// ctx ends when the leadership ends, with one of the Err… causes of this
+	// package or the cause of RunElection's ctx; the callback must then return
+	// promptly, within StopTimeout. Returning earlier, with or without an error,
+	// gives the leadership up. At most one callback runs at any time.
+	LeaderCallback func(ctx context.Context) error
+
+	// LeaseDuration is how long the other members leave a silent leader alone.
+	// Default 10s, at most 24h.
+	LeaseDuration time.Duration
+	// RenewInterval is the time between two renewals, and between two looks at
+	// the record. Default 2s; shorter than RenewDeadline.
+	RenewInterval time.Duration
+	// RenewDeadline is how long a leader trusts its last acknowledged renewal,
+	// counted from the start of that renewal. Default 8s; at most
+	// LeaseDuration - RenewInterval.
+	RenewDeadline time.Duration
+	// ExitOnRenewFail makes RunElection return an error when a leader loses its
+	// lease, instead of going on as a follower.
+	ExitOnRenewFail bool
+	// StopTimeout is how long a callback may take to return after its ctx ended
+	// before it is reported as an overrun. Default: LeaseDuration.
+	StopTimeout time.Duration
+
+	// Labels travel in the record, for routing: at most 4 KiB in all, keys not
+	// empty. The map is copied.
+	Labels map[string]string
+
+	// Logger receives one line per Event; nil discards them.
+	Logger *slog.Logger
+	// OnEvent receives every Event, one at a time, on a goroutine of its own
+	// behind a bounded queue: a slow receiver loses events (and is told how
+	// many), it never delays the election.
+	OnEvent func(Event)
+}
+
+// AdjustAndValidate fills the durations left zero with their defaults and
+// checks every rule. The error names the field and the rule it breaks; a
+// Config that broke a rule may have had defaults filled in, nothing else.
+func (c *Config) AdjustAndValidate() error {
+	setDefault(&c.LeaseDuration, DefaultLeaseDuration)
+	setDefault(&c.RenewInterval, DefaultRenewInterval)
+	setDefault(&c.RenewDeadline, DefaultRenewDeadline)
+	setDefault(&c.StopTimeout, c.LeaseDuration)
+	for _, check := range []func() error{c.validateIdentity, c.validateParts, c.validateDurations} {
+		if err := check(); err != nil {
+			return fmt.Errorf("election: invalid config: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateIdentity() error {
+	if c.ID == "" {
+		return errors.New("ID must not be empty")
+	}
+	for _, f := range []struct {
+		field, value string
+		max          int
+	}{{"ID", c.ID, maxIDBytes}, {"Name", c.Name, maxTextBytes}, {"Address", c.Address, maxTextBytes}} {
+		if err := checkText(f.field, f.value, f.max); err != nil {
+			return err
+		}
+	}
+	size := 0
+	for key, value := range c.Labels {
+		if key == "" {
+			return errors.New("Labels must not have an empty key")
+		}
+		for _, text := range []string{key, value} {
+			if err := checkText("Labels", text, maxLabelsBytes); err != nil {
+				return err
+			}
+		}
+		size += len(key) + len(value)
+	}
+	if size > maxLabelsBytes {
+		return fmt.Errorf("Labels must hold at most %d bytes, have %d", maxLabelsBytes, size)
+	}
+	return nil
+}
+
+func (c *Config) validateParts() error {
+	if isNil(c.Storage) {
+		return errors.New("Storage must not be nil")
+	}
+	if c.LeaderCallback == nil {
+		return errors.New("LeaderCallback must not be nil")
+	}
+	return nil
+}
+
+func (c *Config) validateDurations() error {
+	for _, f := range []struct {
+		field string
+		value time.Duration
+	}{
+		{"LeaseDuration", c.LeaseDuration}, {"RenewInterval", c.RenewInterval},
+		{"RenewDeadline", c.RenewDeadline}, {"StopTimeout", c.StopTimeout},
+	} {
+		if f.value < 0 {
+			return fmt.Errorf("%s must not be negative, is %v", f.field, f.value)
+		}
+	}
+	switch {
+	case c.LeaseDuration > MaxLeaseDuration:
+		return fmt.Errorf("LeaseDuration must be at most %v, is %v", MaxLeaseDuration, c.LeaseDuration)
+	case c.RenewInterval >= c.RenewDeadline:
+		return fmt.Errorf("RenewInterval (%v) must be shorter than RenewDeadline (%v)", c.RenewInterval, c.RenewDeadline)
+	case c.RenewDeadline > c.LeaseDuration-c.RenewInterval:
+		return fmt.Errorf("RenewDeadline (%v) must be at most LeaseDuration - RenewInterval (%v - %v)",
+			c.RenewDeadline, c.LeaseDuration, c.RenewInterval)
+	}
+	return nil
+}
+
+// clone returns a copy that shares no map with c.
+func (c Config) clone() Config {
+	c.Labels = maps.Clone(c.Labels)
+	return c
+}
+
+func setDefault(field *time.Duration, value time.Duration) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// checkText accepts what survives a round trip through JSON and through a text
+// column of every engine.
+func checkText(field, value string, maxBytes int) error {
+	switch {
+	case len(value) > maxBytes:
+		return fmt.Errorf("%s must be at most %d bytes, has %d", field, maxBytes, len(value))
+	case !utf8.ValidString(value):
+		return fmt.Errorf("%s must be valid UTF-8", field)
+	case strings.ContainsRune(value, 0):
+		return fmt.Errorf("%s must not contain a NUL byte", field)
+	}
+	return nil
+}
+
+// isNil also recognises a nil pointer inside the interface, the usual result
+// of an ignored constructor error.
+func isNil(s Storage) bool {
+	if s == nil {
+		return true
+	}
+	v := reflect.ValueOf(s)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}

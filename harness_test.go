@@ -1,0 +1,211 @@
+package election_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sqlelect/election"
+)
+
+// stay is a leader callback that does nothing until its ctx ends.
+func stay(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// reignLog records when callbacks ran, for every member of a test.
+type reignLog struct {
+	mu     sync.Mutex
+	reigns []*reignEntry
+}
+
+type reignEntry struct {
+	id          string
+	term        uint64
+	enter, exit time.Time // exit is zero while it runs
+	cause       error
+}
+
+// callback returns a LeaderCallback of id that needs stop to return after its
+// ctx has ended.
+func (l *reignLog) callback(id string, stop time.Duration) func(context.Context) error {
+	return func(ctx context.Context) error {
+		exit := l.enter(ctx, id)
+		<-ctx.Done()
+		if stop > 0 {
+			<-time.After(stop)
+		}
+		exit()
+		return nil
+	}
+}
+
+// enter logs that a callback runs, until the returned function is called.
+func (l *reignLog) enter(ctx context.Context, id string) (exit func()) {
+	leadership, _ := election.LeadershipFromContext(ctx)
+	entry := &reignEntry{id: id, term: leadership.Term, enter: time.Now()}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reigns = append(l.reigns, entry)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		entry.exit, entry.cause = time.Now(), context.Cause(ctx)
+	}
+}
+
+// all returns a copy of what was logged.
+func (l *reignLog) all() []reignEntry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	entries := make([]reignEntry, 0, len(l.reigns))
+	for _, e := range l.reigns {
+		entries = append(entries, *e)
+	}
+	return entries
+}
+
+func (l *reignLog) last() reignEntry {
+	all := l.all()
+	if len(all) == 0 {
+		return reignEntry{}
+	}
+	return all[len(all)-1]
+}
+
+// requireSound checks G1 and G2: no two callbacks overlap, and terms grow from
+// one to the next.
+func (l *reignLog) requireSound(t *testing.T) {
+	t.Helper()
+	all := l.all()
+	for i, e := range all {
+		if i == 0 {
+			continue
+		}
+		prev := all[i-1]
+		require.False(t, prev.exit.IsZero(), "%s in term %d started while %s in term %d ran", e.id, e.term, prev.id, prev.term)
+		require.False(t, e.enter.Before(prev.exit), "%s in term %d started %v before %s in term %d had returned",
+			e.id, e.term, prev.exit.Sub(e.enter), prev.id, prev.term)
+		require.Greater(t, e.term, prev.term, "terms grow")
+	}
+}
+
+// party runs members of one election and stops them all at the end of the test.
+type party struct {
+	t       *testing.T
+	ctx     context.Context
+	log     reignLog
+	mu      sync.Mutex
+	members map[string]*partyMember
+}
+
+type partyMember struct {
+	election.Elector
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // after done
+}
+
+func newParty(t *testing.T) *party {
+	p := &party{t: t, ctx: t.Context(), members: map[string]*partyMember{}}
+	t.Cleanup(p.stopAll)
+	return p
+}
+
+// join starts a member; change adapts its configuration.
+func (p *party) join(id string, storage election.Storage, change ...func(*election.Config)) *partyMember {
+	p.t.Helper()
+	cfg := election.Config{ID: id, Storage: storage, LeaderCallback: p.log.callback(id, 0)}
+	for _, c := range change {
+		c(&cfg)
+	}
+	e, err := election.NewElector(cfg)
+	require.NoError(p.t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(p.ctx))
+	m := &partyMember{Elector: e, cancel: cancel, done: make(chan struct{})}
+	p.mu.Lock()
+	p.members[fmt.Sprintf("%s#%d", id, len(p.members))] = m
+	p.mu.Unlock()
+	go func() {
+		defer close(m.done)
+		m.err = e.RunElection(ctx)
+	}()
+	return m
+}
+
+// leave stops a member and waits for it.
+func (m *partyMember) leave() error {
+	m.cancel()
+	<-m.done
+	return m.err
+}
+
+func (p *party) stopAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.members {
+		m.cancel()
+	}
+	for _, m := range p.members {
+		<-m.done
+	}
+}
+
+// leaders returns the IDs of the members that believe they lead.
+func (p *party) leaders() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ids []string
+	for _, m := range p.members {
+		if m.IsLeader() {
+			ids = append(ids, m.Status().ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// waitFor polls condition every ms until it holds, for at most patience.
+func waitFor(t *testing.T, patience time.Duration, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	for !condition() {
+		select {
+		case <-deadline:
+			require.FailNow(t, "gave up after "+patience.String()+" waiting for "+what)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// hooked is a Storage with something around its calls.
+type hooked struct {
+	election.Storage
+	get    func(ctx context.Context, next func(context.Context) (*election.Record, error)) (*election.Record, error)
+	update func(ctx context.Context, r *election.Record, changed bool, next func(context.Context) error) error
+}
+
+func (h *hooked) Get(ctx context.Context) (*election.Record, error) {
+	if h.get == nil {
+		return h.Storage.Get(ctx)
+	}
+	return h.get(ctx, h.Storage.Get)
+}
+
+func (h *hooked) Update(ctx context.Context, r *election.Record, changed bool) error {
+	next := func(ctx context.Context) error { return h.Storage.Update(ctx, r, changed) }
+	if h.update == nil {
+		return next(ctx)
+	}
+	return h.update(ctx, r, changed, next)
+}
+
+func stopTakes(d time.Duration, log *reignLog) func(*election.Config) {
+	return func(c *election.Config) { c.LeaderCallback = log.callback(c.ID, d) }
+}

@@ -1,0 +1,76 @@
+// Package clock reads the three clocks that the elector's safety depends on, and
+// lets a simulation put skewed ones in their place.
+//
+// A leader must not outlive its lease on any clock, so its trust is measured on
+// whichever ran faster; an observer must not cut a lease short, so it waits on
+// the monotonic clock alone.
+package clock
+
+import (
+	"context"
+	"time"
+)
+
+// Instant is one reading. Only differences between readings of one Clock mean
+// anything, but for Wall.
+type Instant struct {
+	Mono time.Duration // the monotonic clock; stops while the machine sleeps
+	Boot time.Duration // counts sleep too, ignores wall steps; 0 if not read or not available
+	Wall time.Duration // since the Unix epoch, as the wall clock has it
+}
+
+// Time is the wall clock's part.
+func (i Instant) Time() time.Time { return time.Unix(0, int64(i.Wall)) }
+
+// Timer is what a Clock gives for time.NewTimer.
+type Timer interface {
+	C() <-chan time.Time
+	Stop() bool
+}
+
+// Clock reads a machine's clocks. Safe for concurrent use.
+type Clock interface {
+	// Now reads Mono and Wall, with one call of time.Now and no allocation.
+	Now() Instant
+	// Read reads all three; it costs a system call where Boot exists.
+	Read() Instant
+	// NewTimer fires after d of the monotonic clock.
+	NewTimer(d time.Duration) Timer
+}
+
+// System returns this machine's clocks.
+func System() Clock { return system{base: time.Now()} }
+
+type system struct{ base time.Time }
+
+func (s system) Now() Instant {
+	now := time.Now()
+	return Instant{Mono: now.Sub(s.base), Wall: time.Duration(now.UnixNano())}
+}
+
+func (s system) Read() Instant {
+	i := s.Now()
+	i.Boot = boottime()
+	return i
+}
+
+func (system) NewTimer(d time.Duration) Timer { return systemTimer{time.NewTimer(d)} }
+
+type systemTimer struct{ *time.Timer }
+
+func (t systemTimer) C() <-chan time.Time { return t.Timer.C }
+
+type key struct{}
+
+// With returns a child of ctx under which an elector runs on c. The ctx carries
+// it, rather than a configuration field, so that only this module's simulation
+// and tests can.
+func With(ctx context.Context, c Clock) context.Context { return context.WithValue(ctx, key{}, c) }
+
+// From returns the clock that ctx carries, else the system's.
+func From(ctx context.Context) Clock {
+	if c, ok := ctx.Value(key{}).(Clock); ok {
+		return c
+	}
+	return System()
+}

@@ -1,0 +1,133 @@
+package election
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sqlelect/election/internal/clock"
+)
+
+// steered is a clock that a test moves by hand. Its timers never fire: the test
+// of a timer that is held back.
+type steered struct {
+	mu  sync.Mutex
+	now clock.Instant
+}
+
+func (s *steered) Now() clock.Instant { s.mu.Lock(); defer s.mu.Unlock(); return s.now }
+
+func (s *steered) Read() clock.Instant { return s.Now() }
+
+func (s *steered) NewTimer(time.Duration) clock.Timer { return heldBack{} }
+
+func (s *steered) move(by clock.Instant) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now.Mono += by.Mono
+	s.now.Boot += by.Boot
+	s.now.Wall += by.Wall
+}
+
+type heldBack struct{}
+
+func (heldBack) C() <-chan time.Time { return nil }
+
+func (heldBack) Stop() bool { return true }
+
+// lastingStorage stores one record, for the tests of this package that cannot
+// import storagetest.
+type lastingStorage struct {
+	mu     sync.Mutex
+	record Record
+}
+
+func (s *lastingStorage) Get(context.Context) (*Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record.Clone(), nil
+}
+
+func (s *lastingStorage) Update(_ context.Context, r *Record, _ bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Version != s.record.Version {
+		return ErrRecordConflict
+	}
+	s.record = *r.Clone()
+	s.record.Version++
+	return nil
+}
+
+// leadingElector returns an elector that leads on c.
+func leadingElector(t testing.TB, c clock.Clock) Elector {
+	led := make(chan struct{})
+	e, err := NewElector(Config{ID: "a", Storage: &lastingStorage{}, LeaderCallback: func(ctx context.Context) error {
+		close(led)
+		<-ctx.Done()
+		return nil
+	}})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(clock.With(context.Background(), c))
+	ended := make(chan error, 1)
+	go func() { ended <- e.RunElection(ctx) }()
+	<-led
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return e
+}
+
+func TestIsLeaderWhenTheTimerIsHeldBack(t *testing.T) {
+	c := &steered{now: at(0)}
+	e := leadingElector(t, c)
+	require.True(t, e.IsLeader())
+	c.move(clock.Instant{Mono: DefaultRenewDeadline - 1, Boot: DefaultRenewDeadline - 1, Wall: DefaultRenewDeadline - 1})
+	require.True(t, e.IsLeader())
+	c.move(clock.Instant{Mono: 1, Boot: 1, Wall: 1})
+	require.False(t, e.IsLeader(), "no timer has fired, no loop has run")
+	term, leading := e.Term()
+	require.Zero(t, term)
+	require.False(t, leading)
+}
+
+func TestIsLeaderAfterTheMachineSlept(t *testing.T) {
+	c := &steered{now: at(0)}
+	e := leadingElector(t, c)
+	require.True(t, e.IsLeader())
+	c.move(clock.Instant{Wall: time.Hour, Boot: time.Hour})
+	require.False(t, e.IsLeader(), "the wall clock is 1 h ahead of the monotonic one")
+}
+
+func TestIsLeaderAllocatesNothing(t *testing.T) {
+	e := leadingElector(t, clock.System())
+	require.True(t, e.IsLeader())
+	require.Zero(t, testing.AllocsPerRun(1000, func() { e.IsLeader(); e.Term() }))
+}
+
+// The figures to compare: IsLeader and Term against time.Now of the same run.
+func BenchmarkIsLeader(b *testing.B) {
+	e := leadingElector(b, clock.System())
+	b.Run("time.Now", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = time.Now()
+		}
+	})
+	b.Run("IsLeader", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			e.IsLeader()
+		}
+	})
+	b.Run("Term", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			e.Term()
+		}
+	})
+}

@@ -1,0 +1,151 @@
+package election
+
+import (
+	"time"
+)
+
+// observation is the follower's half of the safety argument: what one process
+// has seen of an election, and since when on its own monotonic clock. It is a
+// value without I/O and without a clock: every moment is a parameter.
+//
+// A lease is judged only by how long an entry stood still here. Moments are taken
+// with the reply in hand, never before the read was sent: an entry that changed
+// during the read then counts as renewed at its end, which can only lengthen
+// the wait.
+type observation struct {
+	ownID, ownNonce string
+	ownLease        time.Duration
+
+	record  *Record       // the newest record seen; nil before the first
+	term    uint64        // the highest term seen
+	longest time.Duration // the longest lease seen, our own included
+	barred  time.Duration // history was lost: no acquisition before this moment
+
+	leader  reignSight
+	nominee nomineeSight
+	members map[string]sighting
+}
+
+// sighting is what was last seen of one member's entry.
+type sighting struct {
+	nonce     string
+	renewals  uint64
+	renewTime time.Time
+	lease     time.Duration
+	since     time.Duration // the moment it was last seen to have changed
+	advances  int           // how often it changed since first sight
+}
+
+// reignSight is the recorded reign and the last moment at which it gave a sign
+// of life: it began, its entry changed, or its entry vanished.
+type reignSight struct {
+	id    string
+	term  uint64
+	since time.Duration
+}
+
+type nomineeSight struct {
+	Nominee
+	since time.Duration
+}
+
+func newObservation(id, nonce string, lease time.Duration) observation {
+	return observation{ownID: id, ownNonce: nonce, ownLease: lease, longest: lease, members: map[string]sighting{}}
+}
+
+// version is the newest version seen, 0 before the first.
+func (o *observation) version() int64 {
+	if o.record == nil {
+		return 0
+	}
+	return o.record.Version
+}
+
+// isOld reports whether rec is older than what was seen before: a lagging
+// replica's answer, or a history that went back. It renews nobody's lease.
+func (o *observation) isOld(rec *Record) bool { return rec.Version < o.version() }
+
+// see takes in a record that is not old. It keeps rec.
+func (o *observation) see(rec *Record, now time.Duration) {
+	o.term = max(o.term, rec.Term, rec.TermFloor)
+	members := make(map[string]sighting, len(rec.Members))
+	for _, m := range rec.Members {
+		s := o.sight(m, now)
+		o.longest = max(o.longest, s.lease)
+		members[m.ID] = s
+	}
+	o.seeLeader(rec, members, now)
+	o.members = members
+	if rec.Nominee == nil {
+		o.nominee = nomineeSight{}
+	} else if o.nominee.Nominee != *rec.Nominee {
+		o.nominee = nomineeSight{*rec.Nominee, now}
+	}
+	o.record = rec
+}
+
+// sight compares an entry with what was last seen of it. An older member that
+// rewrites the record drops everybody's nonce and counter: that alone is no sign
+// of life.
+func (o *observation) sight(m *Member, now time.Duration) sighting {
+	s := sighting{m.Nonce, m.Renewals, m.RenewTime, m.lease(o.ownLease), now, 0}
+	last, known := o.members[m.ID]
+	if !known {
+		return s
+	}
+	s.since, s.advances = last.since, last.advances
+	counted := m.Nonce != "" && (m.Nonce != last.nonce || m.Renewals != last.renewals)
+	restored := last.nonce == "" && m.RenewTime.Equal(last.renewTime)
+	if !m.RenewTime.Equal(last.renewTime) || (counted && !restored) {
+		s.since, s.advances = now, last.advances+1
+	}
+	return s
+}
+
+// seeLeader keeps the moment of the recorded reign's last sign of life. Where
+// the record names this member in a reign of an earlier process, only that
+// process's entry is a sign of it; our own is not.
+func (o *observation) seeLeader(rec *Record, members map[string]sighting, now time.Duration) {
+	if o.leader.id != rec.LeaderID || o.leader.term != rec.Term {
+		o.leader = reignSight{rec.LeaderID, rec.Term, now}
+		return
+	}
+	entry, there := members[rec.LeaderID]
+	last, wasThere := o.members[rec.LeaderID]
+	switch {
+	case there && rec.LeaderID == o.ownID && entry.nonce == o.ownNonce:
+	case there && (!wasThere || entry.since != last.since):
+		o.leader.since = entry.since
+	case !there && wasThere:
+		o.leader.since = now
+	}
+}
+
+// takeOverAt is the moment at which the recorded leader's lease is over here:
+// its own lease after its last sign of life, or the longest lease seen where
+// it has no readable entry.
+func (o *observation) takeOverAt() time.Duration {
+	lease := o.longest
+	if s, ok := o.members[o.leader.id]; ok {
+		lease = s.lease
+	}
+	return o.leader.since + lease
+}
+
+// expired reports whether the entry of id is there and has stood still for its
+// whole lease.
+func (o *observation) expired(id string, now time.Duration) bool {
+	s, ok := o.members[id]
+	return ok && now >= s.since+s.lease
+}
+
+// loseHistory is called when a write has proved that the stored history went
+// back: whatever looked free or silent was of a history that is gone. Nobody is
+// followed by this member before the longest lease it knows has passed.
+func (o *observation) loseHistory(now time.Duration) {
+	o.barred = now + o.longest
+	o.record = nil
+	o.members = map[string]sighting{}
+	o.leader = reignSight{since: now}
+	o.nominee = nomineeSight{}
+}

@@ -1,0 +1,171 @@
+package election
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/sqlelect/election/internal/clock"
+)
+
+// ObserverConfig is the configuration of an Observer. Every zero value has a
+// default.
+type ObserverConfig struct {
+	// PollInterval is the time between two looks at the record. Default 2s.
+	PollInterval time.Duration
+	// LeaseDuration is assumed of entries that carry none. Default 10s.
+	LeaseDuration time.Duration
+	// Logger and OnEvent are as in Config.
+	Logger  *slog.Logger
+	OnEvent func(Event)
+}
+
+// Observer watches an election without taking part: it writes nothing. All
+// methods are safe for concurrent use.
+type Observer interface {
+	// Run watches until ctx ends, and returns ctx.Err(); ErrAlreadyRun at once
+	// when called twice. It blocks. Storage errors are reported and retried.
+	Run(ctx context.Context) error
+	// GetLeader returns a copy of the last observed leader, if its lease is
+	// still valid here, and whether there is one. No I/O.
+	GetLeader() (*Member, bool)
+	// GetMembers returns copies of the members whose lease is valid here,
+	// sorted by ID. No I/O.
+	GetMembers() []*Member
+	// Observe is as in Elector.
+	Observe(ctx context.Context) <-chan Leadership
+}
+
+// NewObserver returns an Observer that does nothing until Run is called. The
+// error names the field of config, or storage, that breaks a rule.
+func NewObserver(storage Storage, config ObserverConfig) (Observer, error) {
+	setDefault(&config.PollInterval, DefaultRenewInterval)
+	setDefault(&config.LeaseDuration, DefaultLeaseDuration)
+	switch {
+	case isNil(storage):
+		return nil, errors.New("election: invalid observer: storage must not be nil")
+	case config.PollInterval < 0:
+		return nil, fmt.Errorf("election: invalid observer: PollInterval must not be negative, is %v", config.PollInterval)
+	case config.LeaseDuration < 0 || config.LeaseDuration > MaxLeaseDuration:
+		return nil, fmt.Errorf("election: invalid observer: LeaseDuration must be between 0 and %v, is %v",
+			MaxLeaseDuration, config.LeaseDuration)
+	}
+	return &observer{storage: storage, cfg: config, events: newEventQueue(config.Logger, config.OnEvent)}, nil
+}
+
+type observer struct {
+	storage Storage
+	cfg     ObserverConfig
+	events  *eventQueue
+	once    atomic.Bool
+	view    atomic.Pointer[view]
+	feed    feed
+
+	// Owned by the goroutine of Run.
+	seen     observation
+	clock    clock.Clock
+	scope    string
+	lastErr  error
+	oldSince time.Duration // the first of the answers in a row older than what was seen; 0 for none
+}
+
+func (o *observer) GetLeader() (*Member, bool) { return o.view.Load().leader() }
+
+func (o *observer) GetMembers() []*Member { return o.view.Load().live() }
+
+func (o *observer) Observe(ctx context.Context) <-chan Leadership { return o.feed.observe(ctx) }
+
+func (o *observer) Run(ctx context.Context) error {
+	if o.once.Swap(true) {
+		return fmt.Errorf("%w: observer", ErrAlreadyRun)
+	}
+	defer o.events.start(o.cfg.PollInterval)()
+	o.clock = clock.From(ctx)
+	o.seen = newObservation("", "", o.cfg.LeaseDuration)
+	if s, ok := o.storage.(scoped); ok {
+		o.scope = s.scope()
+	}
+	calls := caller{storage: o.storage, ctx: ctx, timeout: max(o.cfg.PollInterval, time.Second)}
+	defer calls.close(o.clock)
+	for {
+		next := o.poll(ctx, &calls) + o.cfg.PollInterval
+		for wait := true; wait; {
+			now := o.clock.Now().Mono
+			o.publish()
+			at := next
+			if expiry := o.seen.takeOverAt(); expiry > now {
+				at = min(at, expiry)
+			}
+			timer := o.clock.NewTimer(at - now)
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return ctx.Err()
+			case <-timer.C():
+				wait = at < next
+			}
+		}
+	}
+}
+
+// poll looks at the record once, and returns the moment at which it began.
+func (o *observer) poll(ctx context.Context, calls *caller) time.Duration {
+	began := o.clock.Read()
+	if calls.busy() {
+		return began.Mono
+	}
+	k := calls.get(began)
+	timer := o.clock.NewTimer(calls.timeout + calls.grace())
+	defer timer.Stop()
+	var r reply
+	select {
+	case r = <-k.done:
+	case <-timer.C():
+		k.cancel()
+		r.err = context.DeadlineExceeded
+	case <-ctx.Done():
+		return began.Mono
+	}
+	if r.err != nil {
+		o.report(Event{Kind: EventStorageError, Err: k.explain(r.err, calls.timeout)})
+		return began.Mono
+	}
+	o.take(r.record, o.clock.Now().Mono)
+	return began.Mono
+}
+
+// take takes in an answer. An observer writes nothing that could tell a lagging
+// replica from a history that went back: a whole lease without a newer answer
+// decides.
+func (o *observer) take(rec *Record, now time.Duration) {
+	if o.seen.isOld(rec) {
+		if o.oldSince == 0 {
+			o.oldSince = now
+		}
+		if now < o.oldSince+o.seen.longest {
+			return
+		}
+		o.seen.loseHistory(now)
+		o.report(Event{Kind: EventHistoryLost})
+	}
+	o.oldSince = 0
+	before := o.seen.leader
+	o.seen.see(rec, now)
+	if after := o.seen.leader; before.id != after.id || before.term != after.term {
+		o.report(Event{Kind: EventLeaderObserved, Term: rec.Term})
+	}
+}
+
+func (o *observer) publish() {
+	v := o.seen.show(o.clock, o.scope)
+	o.view.Store(&v)
+	o.feed.publish(v.current())
+}
+
+func (o *observer) report(e Event) {
+	e.Time, e.LeaderID = o.clock.Now().Time(), o.seen.leader.id
+	o.events.emit(e)
+}
