@@ -65,8 +65,12 @@ func (c *caller) get(now clock.Instant) *call {
 	k := &call{giveUp: now.Mono + c.timeout}
 	c.start(k, now, func(ctx context.Context) (reply reply) {
 		reply.record, reply.err = c.storage.Get(ctx)
-		if reply.err == nil && reply.record == nil {
+		switch {
+		case reply.err != nil:
+		case reply.record == nil:
 			reply.err = errors.New("election: storage returned no record and no error")
+		default:
+			reply.record.dropUnreadable()
 		}
 		return reply
 	})

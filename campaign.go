@@ -72,8 +72,9 @@ func newCampaign(ctx context.Context, e *elector) *campaign {
 	if s, ok := e.cfg.Storage.(scoped); ok {
 		c.scope = s.scope()
 	}
-	e.mu.Lock()
+	e.mu.Lock() // a resignation comes before this, or as a request after it
 	defer e.mu.Unlock()
+	close(e.running)
 	if !e.heldBackTo.IsZero() {
 		c.heldBack = now.Mono + time.Until(e.heldBackTo)
 	}
@@ -181,6 +182,7 @@ func (c *campaign) stop(now clock.Instant, err, cause error) {
 		return
 	}
 	c.stopping, c.exit = true, err
+	c.left = c.left || c.self.renewals == 0 // nothing was ever written
 	c.leaveSoon(now)
 	if r := c.reign; r != nil && r.cause == nil {
 		c.drain(now, cause, handover{})
@@ -265,6 +267,8 @@ func (c *campaign) read(rec *Record, now clock.Instant) {
 		c.left = true
 		c.settleRelease()
 		c.rest(now)
+	case moveExhausted:
+		c.fail(now, fmt.Errorf("the record's term leaves no room for a higher one: highest seen is %d", c.self.term))
 	case moveDuplicate:
 		c.report(now, Event{Kind: EventDuplicate})
 		c.rest(now)

@@ -126,7 +126,6 @@ func (e *elector) RunElection(ctx context.Context) error {
 	defer close(e.stopped)
 	stopEvents := e.events.start(e.cfg.RenewInterval)
 	c := newCampaign(ctx, e)
-	close(e.running)
 	err := c.run(ctx)
 	e.events.emit(Event{Kind: EventStopped, Time: c.clock.Now().Time(), MemberID: e.cfg.ID, Err: err})
 	stopEvents()

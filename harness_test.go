@@ -6,11 +6,15 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
 
 	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/dbtest"
+	"github.com/sqlelect/election/storagetest"
 )
 
 // stay is a leader callback that does nothing until its ctx ends.
@@ -209,3 +213,28 @@ func (h *hooked) Update(ctx context.Context, r *election.Record, changed bool) e
 func stopTakes(d time.Duration, log *reignLog) func(*election.Config) {
 	return func(c *election.Config) { c.LeaderCallback = log.callback(c.ID, d) }
 }
+
+// onEveryStorage runs a test on virtual time: on the reference storage, and
+// on each SQL storage and database that is there. Every open is another handle
+// on the same, fresh election.
+func onEveryStorage(t *testing.T, run func(t *testing.T, open func() election.Storage)) {
+	t.Helper()
+	t.Run("Memory", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			memory := storagetest.NewMemory()
+			run(t, func() election.Storage { return memory.Handle() })
+		})
+	})
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		synctest.Test(t, func(t *testing.T) {
+			run(t, func() election.Storage {
+				s, err := kind.open(db.Open(t), "", "")
+				require.NoError(t, err)
+				return s
+			})
+		})
+	})
+}
+
+func ormNothing(*gorm.DB) error { return nil }

@@ -19,7 +19,8 @@ type participant struct {
 	renewals uint64              // of the last entry written
 	acked    uint64              // of the last entry acknowledged
 	written  time.Time           // RenewTime of the last entry written
-	recent   [16]time.Time       // RenewTimes of the last entries written, for entries stripped of their nonce
+	recent   [16]time.Time       // RenewTimes of the last entries written, and
+	ackedAt  time.Time           // of the last one acknowledged, for entries stripped of their nonce
 	terms    map[uint64]struct{} // terms this process tried to acquire
 }
 
@@ -53,6 +54,7 @@ const (
 	moveLeave                 // remove the own entry (and release)
 	moveLeft                  // nothing left to remove
 	moveDuplicate             // another live process has this ID
+	moveExhausted             // no term is left above the highest
 )
 
 // changesLeader reports whether the write from rec to next changes the leader
@@ -131,7 +133,7 @@ func (p *participant) acquisition(next *Record, now clock.Instant) (*Record, mov
 	if highest >= math.MaxInt64 {
 		// The leader row's column ends here. Only a record forged by hand gets
 		// this far; leaving it alone beats starting over from term 0.
-		return nil, moveWait
+		return nil, moveExhausted
 	}
 	next.LeaderID, next.Term, next.Nominee = p.cfg.ID, highest+1, nil
 	p.terms[next.Term] = struct{}{}
@@ -239,7 +241,7 @@ func (p *participant) identify(own *Member, now time.Duration) whose {
 	switch {
 	case own == nil || own.Nonce == p.ownNonce:
 		return entryOwn
-	case own.Nonce == "" && slices.ContainsFunc(p.recent[:], own.RenewTime.Equal):
+	case own.Nonce == "" && p.wrote(own.RenewTime):
 		return entryOwn // an older member rewrote the record and dropped our nonce
 	case p.joined || p.members[own.ID].advances >= 2:
 		return entryRival
@@ -249,14 +251,21 @@ func (p *participant) identify(own *Member, now time.Duration) whose {
 	return entryForeign
 }
 
+// wrote reports whether this process may have written an entry with that
+// RenewTime.
+func (p *participant) wrote(renewTime time.Time) bool {
+	return !renewTime.IsZero() &&
+		(renewTime.Equal(p.ackedAt) || slices.ContainsFunc(p.recent[:], renewTime.Equal))
+}
+
 // lost returns nil while rec, which is not old, still records this process's
 // reign of that term, else the cause of its end.
 func (p *participant) lost(rec *Record, term uint64) error {
 	switch {
-	case rec.Term < term || rec.Unguarded || p.wentBack(rec):
-		return ErrHistoryLost
-	case rec.LeaderID == p.cfg.ID && rec.Term == term:
+	case rec.LeaderID == p.cfg.ID && rec.Term == term && !rec.Unguarded && !p.wentBack(rec):
 		return nil
+	case rec.LeaderID == p.cfg.ID || rec.Term < term || p.wentBack(rec):
+		return ErrHistoryLost
 	}
 	return ErrLeaseExpired
 }
@@ -273,7 +282,7 @@ func (p *participant) stored(next *Record, m move, now time.Duration) {
 	next.Version++
 	p.see(next, now)
 	p.joined = m != moveLeave
-	p.acked = p.renewals
+	p.acked, p.ackedAt = p.renewals, p.written
 	if m == moveAcquire {
 		clear(p.terms) // earlier attempts can no longer be stored
 		p.terms[next.Term] = struct{}{}

@@ -128,14 +128,20 @@ func (r *Record) Scan(src any) error {
 	if err := json.Unmarshal(text, &decoded); err != nil {
 		return fmt.Errorf("decode election record: %w", err)
 	}
-	seen := make(map[string]bool, len(decoded.Members))
-	decoded.Members = slices.DeleteFunc(decoded.Members, func(m *Member) bool {
+	decoded.dropUnreadable()
+	*r = decoded
+	return nil
+}
+
+// dropUnreadable removes what no member of this library writes: entries without
+// an ID and repeated IDs.
+func (r *Record) dropUnreadable() {
+	seen := make(map[string]bool, len(r.Members))
+	r.Members = slices.DeleteFunc(r.Members, func(m *Member) bool {
 		drop := m == nil || m.ID == "" || seen[m.ID]
 		if !drop {
 			seen[m.ID] = true
 		}
 		return drop
 	})
-	*r = decoded
-	return nil
 }

@@ -157,14 +157,13 @@ func TestTrap07LossOfTheStorage(t *testing.T) {
 // Over 200 resignations, transfers, shutdowns, lost leases and callback errors,
 // with callbacks that need 300 ms to stop: none overlaps another.
 func TestTrap08NoCallbackStartsBeforeTheLastReturned(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := storagetest.NewMemory()
+	onEveryStorage(t, func(t *testing.T, open func() election.Storage) {
 		p := newParty(t)
 		random := rand.New(rand.NewPCG(8, 8))
 		var fail [4]atomic.Bool // the member's callback returns an error
 		var cut [4]atomic.Bool  // the member's storage fails
 		join := func(i int) *partyMember {
-			storage := &hooked{Storage: memory.Handle()}
+			storage := &hooked{Storage: open()}
 			storage.get = func(ctx context.Context, next func(context.Context) (*election.Record, error)) (*election.Record, error) {
 				if cut[i].Load() {
 					return nil, errors.New("cut")
@@ -232,16 +231,15 @@ func TestTrap08NoCallbackStartsBeforeTheLastReturned(t *testing.T) {
 // lapses, another member leads, this one does not lead again, and RunElection
 // still ends.
 func TestTrap09CallbackNeverReturns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := storagetest.NewMemory()
+	onEveryStorage(t, func(t *testing.T, open func() election.Storage) {
 		p := newParty(t)
 		stuck := make(chan struct{})
-		a := p.join("a", memory.Handle(), func(c *election.Config) {
+		a := p.join("a", open(), func(c *election.Config) {
 			c.StopTimeout = 3 * time.Second
 			c.LeaderCallback = func(context.Context) error { <-stuck; return nil }
 		})
 		synctest.Wait()
-		b := p.join("b", memory.Handle(), func(c *election.Config) { c.LeaderCallback = stay })
+		b := p.join("b", open(), func(c *election.Config) { c.LeaderCallback = stay })
 		<-time.After(5 * time.Second)
 		resigned := time.Now()
 		require.ErrorIs(t, a.ResignLeader(t.Context(), 0), election.ErrCallbackOverrun)
@@ -353,15 +351,14 @@ func TestTrap10AcquisitionOfUnknownOutcomeIsWrittenAgain(t *testing.T) {
 }
 
 func TestTrap11FiftyCreators(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := storagetest.NewMemory()
+	onEveryStorage(t, func(t *testing.T, open func() election.Storage) {
 		p := newParty(t)
 		for i := range 50 {
-			p.join(fmt.Sprintf("m%02d", i), memory.Handle())
+			p.join(fmt.Sprintf("m%02d", i), open())
 		}
 		<-time.After(5 * time.Second)
 		require.Len(t, p.leaders(), 1)
-		record, err := memory.Get(t.Context())
+		record, err := open().Get(t.Context())
 		require.NoError(t, err)
 		require.Len(t, record.Members, 50)
 		require.Len(t, p.log.all(), 1)
@@ -460,12 +457,11 @@ func TestTrap11TermFloorReachesNewcomers(t *testing.T) {
 // Two processes with one ID: at most one ever runs its callback, the other's
 // RunElection says so.
 func TestTrap12SameIDTwice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := storagetest.NewMemory()
+	onEveryStorage(t, func(t *testing.T, open func() election.Storage) {
 		p := newParty(t)
-		first := p.join("a", memory.Handle())
+		first := p.join("a", open())
 		synctest.Wait()
-		second := p.join("a", memory.Handle())
+		second := p.join("a", open())
 		<-second.done
 		require.ErrorIs(t, second.err, election.ErrDuplicateMember)
 		<-time.After(time.Minute)
@@ -476,10 +472,9 @@ func TestTrap12SameIDTwice(t *testing.T) {
 
 // Two that start at the same moment: one at most stays.
 func TestTrap12SameIDAtTheSameMoment(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := storagetest.NewMemory()
+	onEveryStorage(t, func(t *testing.T, open func() election.Storage) {
 		p := newParty(t)
-		one, two := p.join("a", memory.Handle()), p.join("a", memory.Handle())
+		one, two := p.join("a", open()), p.join("a", open())
 		<-time.After(time.Minute)
 		require.NotEqual(t, one.IsLeader(), two.IsLeader())
 		p.log.requireSound(t)
@@ -489,11 +484,10 @@ func TestTrap12SameIDAtTheSameMoment(t *testing.T) {
 
 // A restart after a crash waits for one lease of the old entry, then leads.
 func TestTrap12RestartWithTheSameID(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := storagetest.NewMemory()
+	onEveryStorage(t, func(t *testing.T, open func() election.Storage) {
 		p := newParty(t)
 		var crashed atomic.Bool
-		storage := &hooked{Storage: memory.Handle()}
+		storage := &hooked{Storage: open()}
 		storage.get = func(ctx context.Context, next func(context.Context) (*election.Record, error)) (*election.Record, error) {
 			if crashed.Load() {
 				return nil, errors.New("crashed")
@@ -504,7 +498,7 @@ func TestTrap12RestartWithTheSameID(t *testing.T) {
 		<-time.After(5 * time.Second)
 		crashed.Store(true)
 		restarted := time.Now()
-		again := p.join("a", memory.Handle())
+		again := p.join("a", open())
 		waitFor(t, time.Minute, "a leads again", again.IsLeader)
 		require.GreaterOrEqual(t, time.Since(restarted), election.DefaultLeaseDuration)
 		require.LessOrEqual(t, time.Since(restarted), election.DefaultLeaseDuration+election.DefaultRenewInterval)
@@ -605,21 +599,20 @@ func TestTrap16StaleReads(t *testing.T) {
 }
 
 func TestTrap19CallbackThatAlwaysFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := storagetest.NewMemory()
+	onEveryStorage(t, func(t *testing.T, open func() election.Storage) {
 		p := newParty(t)
 		var runs atomic.Int64
-		p.join("a", memory.Handle(), func(c *election.Config) {
+		p.join("a", open(), func(c *election.Config) {
 			c.LeaderCallback = func(context.Context) error { runs.Add(1); return errors.New("no") }
 		})
 		synctest.Wait()
-		b := p.join("b", memory.Handle())
+		b := p.join("b", open())
 		waitFor(t, time.Minute, "b leads", b.IsLeader)
 		_ = b.leave()
 		before := runs.Load()
-		<-time.After(time.Hour)
-		require.Less(t, runs.Load()-before, int64(time.Hour/election.DefaultLeaseDuration)+10, "no hot loop")
-		require.Greater(t, runs.Load()-before, int64(100), "but it is tried again")
+		<-time.After(10 * time.Minute)
+		require.Less(t, runs.Load()-before, int64(10*time.Minute/election.DefaultLeaseDuration)+10, "no hot loop")
+		require.Greater(t, runs.Load()-before, int64(20), "but it is tried again")
 	})
 }
 
@@ -731,14 +724,13 @@ func TestTrap23TermAtItsEnd(t *testing.T) {
 // A transfer names its heir; the others leave the leadership to it, but not for
 // long if it does not come.
 func TestTrap26Transfer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := storagetest.NewMemory()
+	onEveryStorage(t, func(t *testing.T, open func() election.Storage) {
 		p := newParty(t)
-		a := p.join("a", memory.Handle(), stopTakes(300*time.Millisecond, &p.log))
+		a := p.join("a", open(), stopTakes(300*time.Millisecond, &p.log))
 		synctest.Wait()
 		members := map[string]*partyMember{"a": a}
 		for _, id := range []string{"b", "c", "d", "e"} {
-			members[id] = p.join(id, memory.Handle())
+			members[id] = p.join(id, open())
 		}
 		<-time.After(3 * time.Second)
 		require.ErrorIs(t, members["b"].TransferLeader(t.Context(), "c"), election.ErrNotLeader)
@@ -807,12 +799,11 @@ func restartHeir(_ *testing.T, p *party, heir *partyMember, memory *storagetest.
 
 // A target that declines is an error before the drain starts.
 func TestTrap26TransferToOneThatDeclines(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		memory := storagetest.NewMemory()
+	onEveryStorage(t, func(t *testing.T, open func() election.Storage) {
 		p := newParty(t)
-		a := p.join("a", memory.Handle())
+		a := p.join("a", open())
 		synctest.Wait()
-		b := p.join("b", memory.Handle())
+		b := p.join("b", open())
 		synctest.Wait()
 		require.NoError(t, b.ResignLeader(t.Context(), time.Hour))
 		<-time.After(2 * election.DefaultRenewInterval)
