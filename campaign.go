@@ -337,21 +337,19 @@ func (c *campaign) acknowledged(k *call, now clock.Instant) {
 	c.conflicts, c.oldReads = 0, 0
 	c.renewAt = k.started.Mono + c.cfg.RenewInterval - c.jitter(c.cfg.RenewInterval/10)
 	c.renewedAt = k.started.Time()
+	if k.move == moveRelease || k.move == moveLeave {
+		c.left = k.move == moveLeave
+		c.settleRelease()
+		if changesLeader(k.base, k.next) {
+			c.report(now, Event{Kind: EventReleased, Term: k.next.Term})
+		}
+	}
 	c.rest(now)
 	switch k.move {
 	case moveRenew:
 		c.extend(k, now)
 	case moveAcquire:
 		c.begin(k, now)
-	case moveRelease:
-		c.settleRelease()
-		c.report(now, Event{Kind: EventReleased, Term: k.next.Term})
-	case moveLeave:
-		c.left = true
-		c.settleRelease()
-		if changesLeader(k.base, k.next) {
-			c.report(now, Event{Kind: EventReleased, Term: k.next.Term})
-		}
 	}
 }
 

@@ -43,7 +43,7 @@ func (l *reignLog) callback(id string, stop time.Duration) func(context.Context)
 		exit := l.enter(ctx, id)
 		<-ctx.Done()
 		if stop > 0 {
-			<-time.After(stop)
+			<-time.After(stop) // virtual time
 		}
 		exit()
 		return nil
