@@ -56,17 +56,14 @@ func TestTrap06TrustCountsFromTheStart(t *testing.T) {
 	})
 }
 
-// A read that was answered from before a renewal and replies late must not date
-// that renewal back: the observer stamps it with the reply in hand.
+// A renewal that happens during a read, and is shown by it, must not be dated
+// back to the read's start: the observer stamps it with the reply in hand.
 func TestTrap06ObservationIsStampedAfterTheRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := storagetest.NewMemory()
 		p := newParty(t)
-		quick := func(c *election.Config) {
-			c.LeaseDuration, c.RenewInterval, c.RenewDeadline = 10*time.Second, 2*time.Second, 8*time.Second
-		}
-		var lastRenewal atomic.Int64
-		var dead atomic.Bool
+		var lastRenewal, readStart atomic.Int64
+		var armed, dead atomic.Bool
 		leader := &hooked{Storage: memory.Handle()}
 		leader.update = func(ctx context.Context, _ *election.Record, _ bool, next func(context.Context) error) error {
 			if dead.Load() {
@@ -74,24 +71,33 @@ func TestTrap06ObservationIsStampedAfterTheRead(t *testing.T) {
 				return ctx.Err()
 			}
 			err := next(ctx)
+			now := time.Now().UnixNano()
 			if err == nil {
-				lastRenewal.Store(time.Now().UnixNano())
+				lastRenewal.Store(now)
+				// The leader's last renewal is one that falls late into a read of b.
+				dead.Store(armed.Load() && readStart.Load() != 0 && now-readStart.Load() > int64(time.Second))
 			}
 			return err
 		}
-		p.join("a", leader, quick)
+		p.join("a", leader)
 		synctest.Wait()
-		// b's reads take 1.9 s, and answer with what stands at their end.
+		// While a lives, b's reads take 1.9 s and answer with what stands at their end.
 		reader := &hooked{Storage: memory.Handle()}
 		reader.get = func(ctx context.Context, next func(context.Context) (*election.Record, error)) (*election.Record, error) {
-			<-time.After(1900 * time.Millisecond)
+			if !dead.Load() {
+				readStart.Store(time.Now().UnixNano())
+				<-time.After(1900 * time.Millisecond)
+				readStart.Store(0)
+			}
 			return next(context.WithoutCancel(ctx))
 		}
-		b := p.join("b", reader, quick)
+		b := p.join("b", reader)
 		<-time.After(20 * time.Second)
-		dead.Store(true)
-		waitFor(t, time.Minute, "b leads", b.IsLeader)
-		require.GreaterOrEqual(t, time.Duration(time.Now().UnixNano()-lastRenewal.Load()), 10*time.Second)
+		armed.Store(true)
+		waitFor(t, time.Hour, "b leads", b.IsLeader)
+		silent := time.Duration(time.Now().UnixNano() - lastRenewal.Load())
+		require.GreaterOrEqual(t, silent, election.DefaultLeaseDuration)
+		require.LessOrEqual(t, silent, election.DefaultLeaseDuration+election.DefaultRenewInterval)
 		p.log.requireSound(t)
 	})
 }
@@ -387,7 +393,7 @@ func TestTrap11HistoryLost(t *testing.T) {
 	for name, rewind := range map[string]func(backup storagetest.Rows) storagetest.Rows{
 		"rows deleted": func(storagetest.Rows) storagetest.Rows { return storagetest.Rows{} },
 		"record row deleted": func(storagetest.Rows) storagetest.Rows {
-			return storagetest.Rows{Leader: &storagetest.LeaderRow{LeaderID: "z", Term: 1000}}
+			return storagetest.Rows{Leader: &storagetest.LeaderRow{LeaderID: "z", Term: 2_000_000}}
 		},
 		"restored":           func(backup storagetest.Rows) storagetest.Rows { return backup },
 		"leader row deleted": func(backup storagetest.Rows) storagetest.Rows { return storagetest.Rows{Record: backup.Record} },
@@ -395,6 +401,8 @@ func TestTrap11HistoryLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				memory := storagetest.NewMemory()
+				// A term far above what versions alone would give.
+				require.NoError(t, memory.Update(t.Context(), &election.Record{Term: 1_000_000}, true))
 				p := newParty(t)
 				eager := func(c *election.Config) {
 					c.RenewInterval = time.Millisecond
@@ -417,7 +425,7 @@ func TestTrap11HistoryLost(t *testing.T) {
 				waitFor(t, time.Minute, "somebody leads", func() bool { return len(p.log.all()) == 2 && len(p.leaders()) == 1 })
 				require.Greater(t, p.log.last().term, before)
 				if name == "record row deleted" {
-					require.Greater(t, p.log.last().term, uint64(1000))
+					require.Greater(t, p.log.last().term, uint64(2_000_000))
 				}
 				<-time.After(15 * time.Second)
 				require.Len(t, p.leaders(), 1)
