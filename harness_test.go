@@ -143,6 +143,16 @@ func (p *party) join(id string, storage election.Storage, change ...func(*electi
 	return m
 }
 
+// ended reports whether RunElection has returned.
+func (m *partyMember) ended() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // leave stops a member and waits for it.
 func (m *partyMember) leave() error {
 	m.cancel()

@@ -93,7 +93,7 @@ func TestTrap11RowsDeletedFromTheTable(t *testing.T) {
 			p := newParty(t)
 			a := p.join("a", open(), stopTakes(300*time.Millisecond, &p.log))
 			waitFor(t, time.Minute, "a leads", a.IsLeader)
-			p.join("b", open(), func(c *election.Config) { c.RenewInterval = 10 * time.Millisecond })
+			p.join("b", open(), func(c *election.Config) { c.RenewInterval = 100 * time.Millisecond })
 			<-time.After(5 * time.Second)
 			term, _ := a.Term()
 			waitFor(t, time.Minute, "the rows are deleted", func() bool {

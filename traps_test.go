@@ -470,7 +470,7 @@ func TestTrap12SameIDTwice(t *testing.T) {
 		first := p.join("a", open())
 		synctest.Wait()
 		second := p.join("a", open())
-		<-second.done
+		waitFor(t, time.Minute, "the second one ends", second.ended)
 		require.ErrorIs(t, second.err, election.ErrDuplicateMember)
 		<-time.After(time.Minute)
 		require.True(t, first.IsLeader())
