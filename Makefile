@@ -1,0 +1,49 @@
+# The checks themselves stand in .ci/run; this is their index.
+.DEFAULT_GOAL := help
+.PHONY: help test race short vet lint fuzz bench demo mutants cross ci cover fmt tidy
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## run all tests (needs nothing but Go)
+	go test ./...
+
+race: ## run all tests of all modules with the race detector
+	.ci/run race
+
+short: ## run the quick tests only
+	go test -short ./...
+
+vet: ## go vet, in all modules
+	.ci/run vet
+
+lint: ## formatting, staticcheck and the rules on the source tree
+	.ci/run format staticcheck archtest
+
+fuzz: ## fuzz each target for a while (FUZZTIME=1m, or 20000x inputs)
+	.ci/run fuzz
+
+bench: ## run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+demo: ## watch an election on this machine
+	go run ./cmd/election demo
+
+mutants: ## break the code on purpose: do the tests notice? (RUN=regexp)
+	go -C test run ./mutants -run '$(RUN)'
+
+cross: ## build for other platforms (CROSS="os/arch ...")
+	.ci/run cross
+
+ci: ## everything that CI runs
+	.ci/run
+
+cover: ## test coverage by function, in cover.out
+	go test -coverpkg=./... -coverprofile=cover.out ./...
+	go tool cover -func=cover.out | tail -n 1
+
+fmt: ## format all Go files
+	gofmt -w .
+
+tidy: ## tidy every module
+	find . -name go.mod -not -path '*/testdata/*' -execdir go mod tidy \;

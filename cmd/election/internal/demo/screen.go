@@ -1,0 +1,147 @@
+package demo
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	barWidth  = 20
+	factsKept = 12
+	// boardHeight is how many lines a board takes beside the facts.
+	boardHeight = 14
+)
+
+// screen is a view that redraws a board in place on a terminal.
+type screen struct {
+	out    io.Writer
+	size   func() (width, height int, ok bool)
+	colour bool
+
+	facts []string
+	last  board
+	drawn int // lines on the screen
+}
+
+func (v *screen) scene(title string) {
+	v.last.step = title
+	v.draw(v.last)
+}
+
+func (v *screen) tell(elapsed time.Duration, fact string) {
+	v.facts = append(v.facts, timed(elapsed, fact))
+	v.facts = v.facts[max(0, len(v.facts)-factsKept):]
+	v.draw(v.last)
+}
+
+// draw writes the whole board in one go, over the one before: each line is
+// cleared behind its text and the screen beneath the last one, so that nothing
+// flickers.
+func (v *screen) draw(b board) {
+	v.last = b
+	width, height, ok := v.size()
+	if !ok {
+		width, height = 80, 24
+	}
+	var frame strings.Builder
+	if v.drawn > 0 {
+		fmt.Fprintf(&frame, "\x1b[%dA\r", v.drawn)
+	} else {
+		frame.WriteString("\x1b[?25l") // hide the cursor
+	}
+	content := v.render(b, width, max(1, height-boardHeight))
+	for _, text := range content {
+		frame.WriteString(text)
+		frame.WriteString("\x1b[K\n")
+	}
+	frame.WriteString("\x1b[J")
+	_, _ = io.WriteString(v.out, frame.String())
+	v.drawn = len(content)
+}
+
+func (v *screen) close(b board) {
+	v.draw(b)
+	_, _ = io.WriteString(v.out, "\x1b[?25h") // show the cursor
+}
+
+// render returns the lines of a board, none wider than width.
+func (v *screen) render(b board, width, facts int) []string {
+	content := []string{
+		v.bold(fmt.Sprintf("election demo%57s", fmt.Sprintf("%.1f s", b.elapsed.Seconds()))),
+		"",
+		v.faint("    member  state     term  trust left                     wrote  refused  sees"),
+	}
+	for _, r := range b.rows {
+		content = append(content, v.member(r))
+	}
+	content = append(content, "",
+		fmt.Sprintf("  leader    %s for %.1f s", cmp.Or(b.leader, "nobody"), b.steady.Seconds()),
+		fmt.Sprintf("  ledger    %d entries, newest term %d", b.entries, b.term), "")
+	if b.step != "" {
+		content = append(content, "  step "+v.bold(b.step), "")
+	}
+	for _, fact := range v.facts[max(0, len(v.facts)-facts):] {
+		content = append(content, v.faint(fact))
+	}
+	for i, text := range content {
+		content[i] = clip(text, width)
+	}
+	return content
+}
+
+func (v *screen) member(r row) string {
+	mark, term, bar := " ", "", strings.Repeat(" ", barWidth+8)
+	if r.leads {
+		mark = "★"
+	}
+	if r.term > 0 {
+		full := min(barWidth, int((r.trust*barWidth+renewDeadline-1)/renewDeadline))
+		term = fmt.Sprint(r.term)
+		bar = strings.Repeat("█", full) + strings.Repeat("░", barWidth-full) + fmt.Sprintf(" %5.2f s", r.trust.Seconds())
+	}
+	text := fmt.Sprintf("  %s %-7s %-9s %4s  %s  %6d  %7d  %s", mark, r.member, r.state, term, bar, r.written, r.refused, r.sees)
+	switch {
+	case r.leads:
+		return v.style("32;1", text)
+	case r.state == "frozen", r.state == "killed":
+		return v.style("31", text)
+	}
+	return text
+}
+
+func (v *screen) bold(text string) string  { return v.style("1", text) }
+func (v *screen) faint(text string) string { return v.style("2", text) }
+
+func (v *screen) style(code, text string) string {
+	if !v.colour {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// clip cuts text down to width columns: a line that wraps would spoil the count
+// of lines to go up. Styles take no column.
+func clip(text string, width int) string {
+	columns, styled := 0, false
+	for i := 0; i < len(text); {
+		c, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case c == '\x1b':
+			end := strings.IndexByte(text[i:], 'm')
+			styled, size = true, end+1
+		case columns == width:
+			if styled {
+				return text[:i] + "\x1b[0m"
+			}
+			return text[:i]
+		default:
+			columns++
+		}
+		i += size
+	}
+	return text
+}

@@ -1,0 +1,125 @@
+// Command election shows and inspects leader elections over a SQL database.
+//
+// Run it without arguments for a list of its commands.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Exit statuses, besides 130 for an interrupt.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// command is one subcommand.
+type command struct {
+	name    string
+	summary string // "" keeps it out of the usage text
+	run     func(ctx context.Context, c console, args []string) error
+}
+
+// console is what a command talks to.
+type console struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func commands() []command {
+	return []command{
+		{"demo", "elect, resign, transfer, kill and freeze leaders on this machine, and judge what happened", runDemo},
+		{"version", "print the version of this program", runVersion},
+		memberCommand(),
+	}
+}
+
+func main() {
+	os.Exit(run(console{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:]))
+}
+
+// run finds and runs a command, and returns the exit status.
+func run(c console, args []string) int {
+	if len(args) == 0 {
+		usage(c.err)
+		return exitUsage
+	}
+	name, args := args[0], args[1:]
+	switch name {
+	case "help", "-h", "-help", "--help":
+		if len(args) == 0 {
+			usage(c.out)
+			return exitOK
+		}
+		name, args = args[0], []string{"-help"}
+	}
+	for _, command := range commands() {
+		if command.name == name {
+			ctx, stop := interruptible()
+			defer stop()
+			return status(c, command.run(ctx, c, args))
+		}
+	}
+	fmt.Fprintf(c.err, "election: unknown command %q\n\n", name)
+	usage(c.err)
+	return exitUsage
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "Usage: election <command> [flags]\n\nCommands:\n")
+	for _, command := range commands() {
+		if command.summary != "" {
+			fmt.Fprintf(w, "  %-9s %s\n", command.name, command.summary)
+		}
+	}
+	fmt.Fprint(w, "\n\"election help <command>\" tells more about one.\n")
+}
+
+// usageError is a mistake in the command line that has been shown already.
+type usageError struct{ error }
+
+// status turns a command's error into an exit status, and shows it.
+func status(c console, err error) int {
+	var interrupted interruptError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.As(err, new(usageError)):
+		return exitUsage
+	}
+	fmt.Fprintf(c.err, "election: %v\n", err)
+	if errors.As(err, &interrupted) {
+		return interrupted.status()
+	}
+	return exitFailed
+}
+
+// parse reads a command's flags; it takes no other arguments. Help goes to
+// standard output, complaints to standard error.
+func parse(c console, flags *flag.FlagSet, args []string) error {
+	usage := flags.Usage
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	err := flags.Parse(args)
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, flag.ErrHelp):
+		flags.SetOutput(c.out)
+		usage()
+		return err
+	}
+	flags.SetOutput(c.err)
+	fmt.Fprintf(c.err, "election %s: %v\n\n", flags.Name(), err)
+	usage()
+	return usageError{err}
+}
