@@ -68,7 +68,6 @@ type observer struct {
 	seen     observation
 	clock    clock.Clock
 	scope    string
-	lastErr  error
 	oldSince time.Duration // the first of the answers in a row older than what was seen; 0 for none
 }
 
