@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,10 +152,10 @@ func TestElectorGoexitCountsAsReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := storagetest.NewMemory()
 		p := newParty(t)
-		runs := 0
+		var runs atomic.Int64
 		a := p.join("a", memory, func(c *election.Config) {
 			c.LeaderCallback = func(ctx context.Context) error {
-				if runs++; runs == 1 {
+				if runs.Add(1) == 1 {
 					runtime.Goexit()
 				}
 				return stay(ctx)

@@ -267,10 +267,10 @@ func TestTrap09LateReturnEndsTheOverrun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t)
 		stuck := make(chan struct{})
-		runs := 0
+		var runs atomic.Int64
 		a := p.join("a", storagetest.NewMemory(), func(c *election.Config) {
 			c.LeaderCallback = func(ctx context.Context) error {
-				if runs++; runs == 1 {
+				if runs.Add(1) == 1 {
 					<-stuck
 					return nil
 				}
@@ -283,7 +283,7 @@ func TestTrap09LateReturnEndsTheOverrun(t *testing.T) {
 		require.False(t, a.IsLeader())
 		close(stuck)
 		waitFor(t, time.Minute, "a leads again", a.IsLeader)
-		require.Equal(t, 2, runs)
+		require.Equal(t, int64(2), runs.Load())
 	})
 }
 
