@@ -1,0 +1,292 @@
+package election
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// DefaultGuardTimeout bounds a guarded transaction of a storage on which
+// WithGuardTimeout was not called.
+const DefaultGuardTimeout = 10 * time.Second
+
+func guardTimeoutOf(d time.Duration) time.Duration {
+	if d <= 0 {
+		return DefaultGuardTimeout
+	}
+	return d
+}
+
+// IsRetryable reports whether err, returned by TxnWithLeaderLock, means that
+// the transaction lost a conflict with another one: nothing of it was committed
+// and it may be run again, by the caller, whose function may have effects that
+// the library cannot undo.
+func IsRetryable(err error) bool {
+	for _, final := range []error{ErrNotLeader, ErrOutcomeUnknown, ErrRecordConflict} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	return dialect.Classify(err) == dialect.Retry
+}
+
+// TxnWithLeaderLock runs fn in a transaction that commits only if leaderID is
+// the recorded leader at the moment of commit: in the term that ctx carries,
+// when ctx descends from a LeaderCallback's ctx or from ContextWithLeadership,
+// else in whatever term. An empty leaderID never leads.
+//
+// Fn runs at most once. It must not end tx, by whatever means: then, as when the
+// database ended it under a statement whose error fn swallowed, nothing is
+// committed and the error wraps ErrTxnEnded. When fn returns an error, that error
+// is returned and nothing is committed; likewise when fn panics. When ctx ends,
+// or the guard timeout passes, first, the transaction is rolled back at once,
+// also under a fn that does not return (a statement that is running is waited
+// for, unless its own ctx ends it).
+//
+// Errors: ErrNotLeader; ErrTxnEnded; those for which IsRetryable is true, after
+// a conflict; ErrOutcomeUnknown, the only one after which the transaction may
+// have been committed; fn's; ctx's.
+//
+// Until it ends, no change of leader can be committed. On SQLite no other write
+// of any kind can, renewals included: keep it shorter than RenewInterval, write
+// through tx only, and do not nest two. There it needs the driver's commit and
+// rollback hooks, and removes any that the program itself set on the connection.
+func (s *SQLStorage) TxnWithLeaderLock(ctx context.Context, leaderID string, fn func(tx *sql.Tx) error) error {
+	if fn == nil {
+		return errors.New("election: guarded transaction: the function must not be nil")
+	}
+	return s.rows.guarded(ctx, leaderID, s.guardTimeout, func(_ context.Context, tx *sql.Tx) error { return fn(tx) })
+}
+
+// guarded is TxnWithLeaderLock; fn's ctx ends with the guard timeout too.
+func (e electionRows) guarded(ctx context.Context, leaderID string, timeout time.Duration,
+	fn func(context.Context, *sql.Tx) error,
+) error {
+	c := claim{electionRows: e, leaderID: leaderID}
+	if err := e.usable(ctx); err != nil {
+		return c.failed(err)
+	}
+	if err := c.readTerm(ctx); err != nil {
+		return c.failed(err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("guard timeout of %v has passed", timeout))
+	defer cancel()
+	g, err := c.acquire(ctx)
+	if err != nil {
+		return c.failed(err)
+	}
+	return g.run(ctx, fn)
+}
+
+// claim is what a guarded transaction is held to.
+type claim struct {
+	electionRows
+	leaderID string
+	reign    Leadership
+	inTerm   bool // the reign's term is part of the claim
+}
+
+func (c *claim) failed(err error) error {
+	return fmt.Errorf("election: guarded transaction of %q on %v: %w", c.leaderID, c.electionRows, err)
+}
+
+// readTerm takes the term from the reign that ctx carries for this election.
+func (c *claim) readTerm(ctx context.Context) error {
+	if c.leaderID == "" {
+		return fmt.Errorf("%w: the ID is empty", ErrNotLeader)
+	}
+	if c.reign, c.inTerm = leadershipIn(ctx, c.scope()); !c.inTerm {
+		return nil
+	}
+	if !c.reign.holds(c.leaderID) || c.reign.Term > math.MaxInt64 {
+		return fmt.Errorf("%w: the context carries the reign of another member", ErrNotLeader)
+	}
+	return nil
+}
+
+// guard returns the write that holds the leadership in place: whoever changes
+// the leader writes the same row. On SQLite it takes the write lock as well,
+// being the transaction's first statement.
+func (c *claim) guard() (query string, args []any) {
+	r := c.leaderRow()
+	query = "UPDATE % SET version = version WHERE " + r.where + " AND " + c.dialect.ByteEqual("leader_id")
+	args = append(r.args, c.leaderID)
+	if c.inTerm {
+		query, args = query+" AND version = ?", append(args, int64(c.reign.Term))
+	}
+	return c.sql(query), args
+}
+
+// acquire returns a transaction that holds the guard. It waits until ctx ends
+// for whoever holds the lock; each attempt has a connection of its own, so that
+// a pool of one is not blocked meanwhile for this process's renewals.
+func (c *claim) acquire(ctx context.Context) (g *guardedTxn, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, endOf(ctx)
+	}
+	err = sqldb.Retry(ctx, func() error {
+		g, err = c.begin(ctx)
+		return err
+	})
+	return g, err
+}
+
+func (c *claim) begin(ctx context.Context) (_ *guardedTxn, err error) {
+	g := &guardedTxn{claim: c}
+	if g.conn, err = c.db.Conn(ctx); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.close())
+		}
+	}()
+	if g.fence, err = c.dialect.Fence(ctx, g.conn, c.identity); err != nil {
+		return nil, err
+	}
+	// The transaction outlives ctx: database/sql would roll it back when ctx
+	// ends, but without telling when it has done so, and the hooks must stay until
+	// then. See watch.
+	txCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	g.cancel = cancel
+	detach := context.AfterFunc(ctx, cancel)
+	g.tx, err = g.conn.BeginTx(txCtx, nil)
+	if !detach() {
+		return nil, errors.Join(endOf(ctx), err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	query, args := c.guard()
+	n, err := sqldb.Exec(ctx, g.tx, query, args...)
+	switch {
+	case err != nil:
+		return nil, err
+	case n == 0:
+		return nil, ErrNotLeader
+	}
+	g.since = time.Now()
+	return g, g.fence.Hold(ctx, g.tx)
+}
+
+// endOf says why ctx ended.
+func endOf(ctx context.Context) error {
+	if err, cause := ctx.Err(), context.Cause(ctx); cause != err {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return ctx.Err()
+}
+
+// guardedTxn is one guarded transaction, on a connection of its own. It is over
+// when close has returned.
+type guardedTxn struct {
+	*claim
+	conn   *sql.Conn
+	fence  dialect.Fence
+	tx     *sql.Tx
+	cancel context.CancelFunc
+	since  time.Time // it holds the guard
+
+	ended   bool // by us, or found ended
+	discard bool // the connection may be in a state that we do not know
+}
+
+// run calls fn and commits. However fn ends (it returns, panics or calls Goexit),
+// the connection is restored.
+func (g *guardedTxn) run(ctx context.Context, fn func(context.Context, *sql.Tx) error) (err error) {
+	settle := g.watch(ctx)
+	defer func() {
+		settle()
+		if closeErr := g.close(); err != nil && closeErr != nil { // a commit stands, whatever comes after
+			err = errors.Join(err, closeErr)
+		}
+		if g.reign.guardTook != nil {
+			g.reign.guardTook(time.Since(g.since))
+		}
+	}()
+	err = fn(ctx, g.tx)
+	settle() // from here on nobody but this goroutine ends the transaction
+	switch {
+	case ctx.Err() != nil:
+		return g.failed(errors.Join(endOf(ctx), err))
+	case g.fence.Ended():
+		return g.failed(errors.Join(ErrTxnEnded, err))
+	case err != nil:
+		return err
+	}
+	if err := g.commit(ctx); err != nil {
+		return g.failed(err)
+	}
+	return nil
+}
+
+// watch rolls back when ctx ends. The function it returns stops that, or waits
+// for the rollback when it has begun.
+func (g *guardedTxn) watch(ctx context.Context) (settle func()) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		g.end(g.tx.Rollback)
+	})
+	return sync.OnceFunc(func() {
+		if !stop() {
+			<-done
+		}
+	})
+}
+
+func (g *guardedTxn) commit(ctx context.Context) error {
+	switch err := g.fence.Permit(ctx, g.tx); {
+	case errors.Is(err, dialect.ErrEnded):
+		return ErrTxnEnded
+	case err != nil:
+		return err
+	}
+	err := g.end(g.tx.Commit)
+	switch {
+	case err == nil:
+		return nil
+	case g.dialect.RolledBack(err):
+		return fmt.Errorf("commit: %w", err)
+	}
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}
+
+// end ends the transaction by how, unless it was ended before. An error means
+// that somebody else ended it, perhaps just now and with statements still on
+// their way, or that the connection is broken: it is not for the pool again.
+func (g *guardedTxn) end(how func() error) error {
+	if g.ended {
+		return nil
+	}
+	g.ended = true
+	err := how()
+	g.discard = err != nil && !g.dialect.RolledBack(err)
+	return err
+}
+
+// close rolls back what was not committed, restores the connection and gives it
+// back to the pool.
+func (g *guardedTxn) close() (err error) {
+	if g.tx != nil {
+		_ = g.end(g.tx.Rollback) // an error is reported by what led here, and discards the connection
+	}
+	if g.fence != nil {
+		err = g.fence.Lift(g.discard)
+	}
+	if g.cancel != nil {
+		g.cancel()
+	}
+	if closeErr := g.conn.Close(); !errors.Is(closeErr, sql.ErrConnDone) && !errors.Is(closeErr, driver.ErrBadConn) {
+		err = errors.Join(err, closeErr)
+	}
+	return err
+}

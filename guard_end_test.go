@@ -1,0 +1,298 @@
+package election_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/dbtest"
+)
+
+// endings are the ways in which a transaction can end inside fn.
+func endings() map[string]func(tx *sql.Tx) {
+	raw := func(statements ...string) func(tx *sql.Tx) {
+		return func(tx *sql.Tx) {
+			for _, s := range statements {
+				_, _ = tx.Exec(s)
+			}
+		}
+	}
+	return map[string]func(tx *sql.Tx){
+		"RawCommit":        raw("COMMIT"),
+		"RawRollback":      raw("ROLLBACK"),
+		"RollbackAndBegin": raw("ROLLBACK", "BEGIN"),
+		"CommitAndBegin":   raw("COMMIT", "BEGIN"),
+		"RollbackCommit":   raw("ROLLBACK", "BEGIN", "INSERT INTO log (entry) VALUES ('smuggled')", "COMMIT"),
+		"Savepoint":        raw("ROLLBACK", "SAVEPOINT s", "INSERT INTO log (entry) VALUES ('smuggled')", "RELEASE s"),
+		"OneString":        raw("ROLLBACK; INSERT INTO log (entry) VALUES ('smuggled')"),
+		"Commit":           func(tx *sql.Tx) { _ = tx.Commit() },
+		"Rollback":         func(tx *sql.Tx) { _ = tx.Rollback() },
+		"OrRollback":       raw("INSERT OR ROLLBACK INTO log (entry) VALUES ('before')"),
+		"Interrupted": func(tx *sql.Tx) {
+			// Until it hits a statement that is under way: that one takes the
+			// transaction with it. (One driver's interrupt can miss, so it must end.)
+			for timeout := 5 * time.Millisecond; ; timeout *= 2 {
+				ctx, cancel := context.WithTimeout(context.Background(), timeout)
+				_, _ = tx.ExecContext(ctx, `INSERT INTO log SELECT n FROM
+					(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 1000000) SELECT n FROM c) WHERE n < 0`)
+				cancel()
+				var n int
+				if tx.QueryRow("SELECT COUNT(*) FROM log").Scan(&n) != nil || n == 0 {
+					return
+				}
+			}
+		},
+	}
+}
+
+// The transaction ends inside fn, another member takes over, fn writes on and
+// returns nil: nothing lands, and the error says so.
+func TestTrap24TransactionEndsInside(t *testing.T) {
+	t.Parallel()
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		for name, end := range endings() {
+			t.Run(name, func(t *testing.T) {
+				w := newGuardWorld(t, db.Fresh(t), kind)
+				err := guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
+					require.NoError(t, write(tx, "before"))
+					end(tx)
+					if name != "RollbackAndBegin" && name != "CommitAndBegin" { // these may hold a lock again
+						mustLead(t, w.b, "b")
+					}
+					_ = write(tx, "after")
+					_, _ = tx.Exec("COMMIT")
+					_ = write(tx, "after commit")
+					return nil
+				})
+				require.ErrorIs(t, err, election.ErrTxnEnded)
+				assert.NotErrorIs(t, err, election.ErrOutcomeUnknown)
+				assert.Empty(t, w.entries(t))
+
+				// An error of fn is kept beside it.
+				mustLead(t, w.b, "a")
+				boom := errors.New("boom")
+				err = guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
+					require.NoError(t, write(tx, "before"))
+					end(tx)
+					return boom
+				})
+				require.ErrorIs(t, err, election.ErrTxnEnded)
+				require.ErrorIs(t, err, boom)
+				requireUsable(t, w)
+			})
+		}
+	})
+}
+
+// Goroutines that fn leaves behind write on while the transaction is ended by
+// several of them at once: still nothing lands, then or later.
+func TestTrap24Stragglers(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		w := newGuardWorld(t, db, storageKinds()[0])
+		for round := range 20 {
+			var done sync.WaitGroup
+			ctx, cancel := context.WithCancel(t.Context())
+			err := guarded(ctx, w.a, "a", func(tx *sql.Tx) error {
+				_, _ = tx.Exec("ROLLBACK")
+				for i := range 4 {
+					done.Go(func() {
+						for n := 0; write(tx, fmt.Sprint(round, i, n)) != sql.ErrTxDone; n++ {
+							if n == 3 && i < 2 {
+								_, _ = tx.Exec("COMMIT")
+								_ = tx.Rollback()
+							}
+						}
+					})
+				}
+				if round%2 == 0 {
+					cancel()
+				}
+				return nil
+			})
+			require.Error(t, err)
+			done.Wait()
+			cancel()
+			require.Empty(t, w.entries(t))
+		}
+		requireUsable(t, w)
+	})
+}
+
+// requireUsable checks that the connection of w.db, the only one of its pool, is
+// as it was: what is written there without a transaction, in one, and in a
+// guarded one is there for others to see.
+func requireUsable(t *testing.T, w guardWorld) {
+	t.Helper()
+	dbtest.Exec(t, w.otherDB, "DELETE FROM log")
+	if r, err := w.a.Get(t.Context()); assert.NoError(t, err) && r.LeaderID != "a" {
+		mustLead(t, w.b, "a")
+	}
+	dbtest.Exec(t, w.db, "INSERT INTO log (entry) VALUES ('1 plain')")
+	require.Equal(t, []string{"1 plain"}, w.entries(t))
+	tx, err := w.db.Begin()
+	require.NoError(t, err)
+	require.NoError(t, write(tx, "2 undone"))
+	require.NoError(t, tx.Rollback())
+	tx, err = w.db.Begin()
+	require.NoError(t, err)
+	require.NoError(t, write(tx, "3 transaction"))
+	require.NoError(t, tx.Commit())
+	require.NoError(t, guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error { return write(tx, "4 guarded") }))
+	require.Equal(t, []string{"1 plain", "3 transaction", "4 guarded"}, w.entries(t))
+}
+
+// However a guarded transaction ends, the pooled connection is as before.
+func TestTrap28ConnectionIsRestored(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		w := newGuardWorld(t, db, kind)
+		run := func(ctx context.Context, fn func(tx *sql.Tx) error) error { return guarded(ctx, w.a, "a", fn) }
+		for _, end := range []struct {
+			name string
+			run  func(t *testing.T)
+		}{
+			{"Return", func(t *testing.T) {
+				require.NoError(t, run(t.Context(), func(tx *sql.Tx) error { return write(tx, "kept") }))
+				require.Equal(t, []string{"kept"}, w.entries(t))
+			}},
+			{"Error", func(t *testing.T) {
+				require.ErrorIs(t, run(t.Context(), func(tx *sql.Tx) error {
+					require.NoError(t, write(tx, "undone"))
+					return boom
+				}), boom)
+			}},
+			{"Panic", func(t *testing.T) {
+				require.PanicsWithValue(t, boom, func() {
+					_ = run(t.Context(), func(tx *sql.Tx) error {
+						require.NoError(t, write(tx, "undone"))
+						panic(boom)
+					})
+				})
+			}},
+			{"Goexit", func(t *testing.T) {
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					_ = run(context.Background(), func(tx *sql.Tx) error {
+						_ = write(tx, "undone")
+						runtime.Goexit()
+						return nil
+					})
+				}()
+				<-done
+			}},
+			{"NotLeader", func(t *testing.T) {
+				require.ErrorIs(t, guarded(t.Context(), w.a, "b", func(*sql.Tx) error { return nil }), election.ErrNotLeader)
+			}},
+			{"ContextEndsBefore", func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				cancel(boom)
+				err := run(ctx, func(*sql.Tx) error { panic("was called") })
+				require.ErrorIs(t, err, context.Canceled)
+				require.ErrorIs(t, err, boom)
+			}},
+			{"ContextEndsInside", func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				err := run(ctx, func(tx *sql.Tx) error {
+					require.NoError(t, write(tx, "undone"))
+					cancel(boom)
+					return nil
+				})
+				require.ErrorIs(t, err, context.Canceled)
+				require.ErrorIs(t, err, boom)
+				require.NotErrorIs(t, err, election.ErrOutcomeUnknown)
+			}},
+			{"GuardTimeout", func(t *testing.T) {
+				hasty := withGuardTimeout(w.a, 20*time.Millisecond)
+				err := guarded(t.Context(), hasty, "a", func(tx *sql.Tx) error {
+					require.NoError(t, write(tx, "undone"))
+					_, err := lead(t.Context(), w.b, "a") // waits for the rollback
+					return err
+				})
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.ErrorContains(t, err, "guard timeout of 20ms")
+			}},
+			{"OpenRows", func(t *testing.T) {
+				require.NoError(t, run(t.Context(), func(tx *sql.Tx) error {
+					rows, err := tx.Query("SELECT 1 UNION SELECT 2")
+					require.True(t, rows.Next())
+					return err // never closed
+				}))
+			}},
+		} {
+			t.Run(end.name, func(t *testing.T) {
+				end.run(t)
+				if end.name != "Return" {
+					assert.Empty(t, w.entries(t))
+				}
+				requireUsable(t, w)
+				dbtest.Exec(t, w.otherDB, "DELETE FROM log")
+			})
+		}
+	})
+}
+
+// When fn ended the transaction by tx itself, a statement may still be on its way
+// on that connection: it does not go back to the pool. Others do.
+func TestTrap28EndedByFunction(t *testing.T) {
+	t.Parallel()
+	handle, statements := dbtest.SQLite(t).OpenCounted(t)
+	handle.SetMaxOpenConns(1)
+	s := openSQL(t, handle)
+	mustLead(t, s, "a")
+	run := func(fn func(tx *sql.Tx) error) (opened int, err error) {
+		before := statements.Connections()
+		err = s.TxnWithLeaderLock(t.Context(), "a", fn)
+		require.NoError(t, handle.Ping())
+		return statements.Connections() - before, err
+	}
+	opened, err := run(func(tx *sql.Tx) error { return tx.Rollback() })
+	require.ErrorIs(t, err, election.ErrTxnEnded)
+	assert.Equal(t, 1, opened)
+	for _, want := range []error{nil, errors.New("boom")} {
+		opened, err = run(func(*sql.Tx) error { return want })
+		require.ErrorIs(t, err, want)
+		assert.Zero(t, opened)
+	}
+}
+
+// A connection that breaks is thrown away, and a COMMIT that it swallowed may
+// have happened.
+func TestTrap28BrokenConnection(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		handle, statements := db.OpenCounted(t)
+		handle.SetMaxOpenConns(1)
+		w := guardWorld{db: handle, otherDB: db.Open(t)}
+		w.a, w.b = openSQL(t, w.db), openSQL(t, w.otherDB)
+		dbtest.Exec(t, w.otherDB, "CREATE TABLE log (entry VARCHAR(40) PRIMARY KEY)")
+		mustLead(t, w.a, "a")
+		err := guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
+			require.NoError(t, write(tx, "undone"))
+			statements.Break()
+			return write(tx, "lost")
+		})
+		require.Error(t, err)
+		require.NotErrorIs(t, err, election.ErrOutcomeUnknown)
+		requireUsable(t, w)
+
+		err = guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
+			statements.Break()
+			return nil
+		})
+		require.ErrorIs(t, err, election.ErrOutcomeUnknown)
+		assert.False(t, election.IsRetryable(err))
+		requireUsable(t, w)
+	})
+}

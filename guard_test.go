@@ -1,0 +1,346 @@
+package election_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/dbtest"
+)
+
+// guardWorld is an election that "a" leads, as two processes see it, and a table
+// to write to.
+type guardWorld struct {
+	db, otherDB *sql.DB
+	a, b        election.Storage
+	term        uint64
+}
+
+func newGuardWorld(t *testing.T, db *dbtest.Database, kind storageKind) guardWorld {
+	t.Helper()
+	w := guardWorld{db: db.OpenSingle(t), otherDB: db.Open(t)}
+	w.a, w.b = kind.must(t, w.db), kind.must(t, w.otherDB)
+	dbtest.Exec(t, w.otherDB, "CREATE TABLE log (entry VARCHAR(40) PRIMARY KEY)")
+	w.term = mustLead(t, w.a, "a")
+	return w
+}
+
+func write(tx *sql.Tx, entry string) error {
+	_, err := tx.Exec("INSERT INTO log (entry) VALUES (?)", entry)
+	return err
+}
+
+func (w guardWorld) entries(t *testing.T) (entries []string) {
+	t.Helper()
+	rows, err := w.otherDB.Query("SELECT entry FROM log ORDER BY entry")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rows.Close()) }()
+	for rows.Next() {
+		var entry string
+		require.NoError(t, rows.Scan(&entry))
+		entries = append(entries, entry)
+	}
+	require.NoError(t, rows.Err())
+	return entries
+}
+
+func TestGuardCommitsForTheLeaderOnly(t *testing.T) {
+	t.Parallel()
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		w, ctx := newGuardWorld(t, db, kind), t.Context()
+		require.NoError(t, guarded(ctx, w.a, "a", func(tx *sql.Tx) error { return write(tx, "a") }))
+		require.NoError(t, guarded(inTerm(ctx, "a", w.term), w.a, "a", func(tx *sql.Tx) error { return write(tx, "a in term") }))
+		for _, id := range []string{"b", ""} {
+			err := guarded(ctx, w.a, id, func(tx *sql.Tx) error { return write(tx, "never") })
+			require.ErrorIs(t, err, election.ErrNotLeader)
+			assert.False(t, election.IsRetryable(err))
+		}
+		boom := errors.New("boom")
+		require.Same(t, boom, guarded(ctx, w.a, "a", func(tx *sql.Tx) error {
+			require.NoError(t, write(tx, "undone"))
+			return boom
+		}))
+		assert.Equal(t, []string{"a", "a in term"}, w.entries(t))
+	})
+}
+
+func TestGuardNeedsAFunction(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t).Open(t)
+	require.Error(t, openSQL(t, db).TxnWithLeaderLock(t.Context(), "a", nil))
+	require.Error(t, openORM(t, db).TxnWithLeaderLock(t.Context(), "a", nil))
+}
+
+// Before anything is stored nobody leads, not even the empty ID.
+func TestTrap25EmptyLeader(t *testing.T) {
+	t.Parallel()
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		s, ctx := kind.must(t, db.Open(t)), t.Context()
+		never := func(*sql.Tx) error { return errors.New("was called") }
+		for _, id := range []string{"", "a"} {
+			require.ErrorIs(t, guarded(ctx, s, id, never), election.ErrNotLeader)
+		}
+		mustLead(t, s, "a")
+		mustLead(t, s, "")
+		for _, id := range []string{"", "a"} {
+			require.ErrorIs(t, guarded(ctx, s, id, never), election.ErrNotLeader)
+		}
+	})
+}
+
+// IDs are compared byte for byte, whatever the column's collation.
+func TestTrap25LookAlikes(t *testing.T) {
+	t.Parallel()
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		handle, ctx := db.Open(t), t.Context()
+		if db.Engine == "sqlite" { // a table made by hand, with the worst collation
+			dbtest.Exec(t, handle, "CREATE TABLE election (id INTEGER PRIMARY KEY, leader_id TEXT COLLATE NOCASE, record TEXT, version INTEGER)")
+		}
+		s := kind.must(t, handle)
+		ids := []string{"A", "a", "A ", " A", "Á", "A\u0301", "Ａ", "A\t", "01", "1", "1.0"}
+		for _, leader := range ids {
+			mustLead(t, s, leader)
+			for _, id := range ids {
+				err := guarded(ctx, s, id, func(*sql.Tx) error { return nil })
+				if id == leader {
+					require.NoError(t, err, "%q leads", leader)
+				} else {
+					require.ErrorIs(t, err, election.ErrNotLeader, "%q leads, %q asks", leader, id)
+				}
+			}
+		}
+	})
+}
+
+// A transaction of an earlier reign of the same member must not commit, neither
+// when the next reign began before it nor when it wants to begin meanwhile.
+func TestTrap02GuardHeldToTerm(t *testing.T) {
+	t.Parallel()
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		w := newGuardWorld(t, db, kind)
+		first := inTerm(t.Context(), "a", w.term)
+		err := guarded(first, w.a, "a", func(tx *sql.Tx) error {
+			short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err := lead(short, w.b, "a")
+			assert.Error(t, err, "the next reign began while a guarded transaction of this one was open")
+			return write(tx, "first reign")
+		})
+		require.NoError(t, err)
+
+		second := mustLead(t, w.b, "a")
+		err = guarded(first, w.a, "a", func(tx *sql.Tx) error { return write(tx, "too late") })
+		require.ErrorIs(t, err, election.ErrNotLeader)
+		require.NoError(t, guarded(inTerm(t.Context(), "a", second), w.a, "a", func(tx *sql.Tx) error { return write(tx, "second reign") }))
+		// Detached from cancellation, as a draining callback does, it keeps its term.
+		err = guarded(context.WithoutCancel(first), w.a, "a", func(tx *sql.Tx) error { return write(tx, "too late") })
+		require.ErrorIs(t, err, election.ErrNotLeader)
+		// A ctx of somebody else's reign is nobody's leave to write.
+		for _, l := range []election.Leadership{{Leader: &election.Member{ID: "b"}, Term: second}, {Term: second}, {}} {
+			ctx := election.ContextWithLeadership(t.Context(), l)
+			require.ErrorIs(t, guarded(ctx, w.a, "a", func(*sql.Tx) error { return nil }), election.ErrNotLeader)
+		}
+		assert.Equal(t, []string{"first reign", "second reign"}, w.entries(t))
+	})
+}
+
+// While a guarded transaction is open, even one that writes nothing, no change of
+// leader commits; once it has ended, one does.
+func TestTrap03ChangeWaits(t *testing.T) {
+	t.Parallel()
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		w := newGuardWorld(t, db, kind)
+		require.NoError(t, guarded(t.Context(), w.a, "a", func(*sql.Tx) error {
+			short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err := lead(short, w.b, "b")
+			assert.Error(t, err)
+			return nil
+		}))
+		mustLead(t, w.b, "b")
+		require.ErrorIs(t, guarded(t.Context(), w.a, "a", func(*sql.Tx) error { return nil }), election.ErrNotLeader)
+	})
+}
+
+// A guarded transaction that began to wait before a hand-over sees the new
+// leader, not the past in which it began.
+func TestTrap05OldSnapshot(t *testing.T) {
+	t.Parallel()
+	for _, kind := range storageKinds() {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+				handle, statements := db.OpenCounted(t)
+				a, other := kind.must(t, handle), db.Open(t)
+				mustLead(t, a, "a")
+				statements.Take()
+
+				handOver := dbtest.Begin(t, other, "UPDATE election SET leader_id = 'b', version = version + 1 WHERE id = 2")
+				result := make(chan error)
+				go func() {
+					result <- guarded(t.Context(), a, "a", func(*sql.Tx) error { return errors.New("was called") })
+				}()
+				for begun := false; !begun; runtime.Gosched() {
+					begun = len(statements.Take()) > 1 // BEGIN and the guard's write
+				}
+				handOver.Commit()
+				require.ErrorIs(t, <-result, election.ErrNotLeader)
+			})
+		})
+	}
+}
+
+// On SQLite a guarded transaction costs one statement more than a bare one, and
+// needs no more than a driver connection reached through wrappers.
+func TestGuardCostsOneStatement(t *testing.T) {
+	t.Parallel()
+	handle, statements := dbtest.SQLite(t).OpenCounted(t)
+	s := openSQL(t, handle)
+	term := mustLead(t, s, "a")
+	for _, ctx := range []context.Context{t.Context(), inTerm(t.Context(), "a", term)} {
+		statements.Take()
+		require.NoError(t, s.TxnWithLeaderLock(ctx, "a", func(tx *sql.Tx) error { return nil }))
+		sent := statements.Take()
+		require.Len(t, sent, 3, "%q", sent)
+		assert.Equal(t, "BEGIN", sent[0])
+		assert.True(t, strings.HasPrefix(sent[1], "UPDATE"), sent[1])
+		assert.Equal(t, "COMMIT", sent[2])
+	}
+	statements.Take()
+	r, err := s.Get(t.Context())
+	require.NoError(t, err)
+	require.Len(t, statements.Take(), 1, "Get reads both rows in one statement")
+	require.NoError(t, s.Update(t.Context(), r, false))
+	require.Len(t, statements.Take(), 1, "a renewal is one statement")
+}
+
+// The gorm session is a transaction like any of gorm's.
+func TestGuardWithGORM(t *testing.T) {
+	t.Parallel()
+	type Entry struct {
+		Entry string `gorm:"primaryKey"`
+	}
+	boom := errors.New("boom")
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		handle := db.Open(t)
+		g := openGORM(t, handle)
+		s, err := election.NewORMStorage(g, "")
+		require.NoError(t, err)
+		require.NoError(t, g.AutoMigrate(&Entry{}))
+		term := mustLead(t, s, "a")
+		stored := func() (entries []string) {
+			require.NoError(t, g.Model(&Entry{}).Order("entry").Pluck("entry", &entries).Error)
+			return entries
+		}
+		ctx := inTerm(t.Context(), "a", term)
+		require.NoError(t, s.TxnWithLeaderLock(ctx, "a", func(tx *gorm.DB) error {
+			_, ok := election.LeadershipFromContext(tx.Statement.Context)
+			assert.True(t, ok, "the session carries the ctx")
+			require.NoError(t, tx.Create(&Entry{"1"}).Error)
+			require.ErrorIs(t, tx.Transaction(func(nested *gorm.DB) error {
+				require.NoError(t, nested.Create(&Entry{"2 undone"}).Error)
+				return boom
+			}), boom)
+			require.NoError(t, tx.Transaction(func(nested *gorm.DB) error { return nested.Create(&Entry{"3"}).Error }))
+			require.Error(t, tx.Create(&Entry{"1"}).Error) // a duplicate, which fn swallows
+			return nil
+		}))
+		assert.Equal(t, []string{"1", "3"}, stored())
+		require.ErrorIs(t, s.TxnWithLeaderLock(ctx, "a", func(tx *gorm.DB) error {
+			require.NoError(t, tx.Create(&Entry{"4"}).Error)
+			return boom
+		}), boom)
+		require.ErrorIs(t, s.TxnWithLeaderLock(ctx, "a", func(tx *gorm.DB) error {
+			require.NoError(t, tx.Create(&Entry{"5"}).Error)
+			tx.Rollback()
+			_ = tx.Create(&Entry{"6"})
+			return nil
+		}), election.ErrTxnEnded)
+		assert.Equal(t, []string{"1", "3"}, stored())
+		require.NoError(t, g.Create(&Entry{"7"}).Error, "the user's own handle is as it was")
+	})
+}
+
+// Two elections under one ID nest: each guard takes its own reign from the ctx.
+func TestGuardsOfTwoElections(t *testing.T) {
+	t.Parallel()
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		handle := db.Open(t)
+		storages := map[string]election.Storage{}
+		for _, name := range []string{"", "shard", "Shard", "shard "} {
+			s, err := kind.open(handle, "", name)
+			require.NoError(t, err)
+			storages[name] = s
+			mustLead(t, s, "leader of "+name)
+		}
+		for name := range storages {
+			for other, s := range storages {
+				err := guarded(t.Context(), s, "leader of "+name, func(*sql.Tx) error { return nil })
+				if name == other {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, election.ErrNotLeader)
+				}
+			}
+		}
+	})
+}
+
+// A conflict is retried while fn has not run, and named as one when it is lost.
+func TestGuardWaitsForTheLock(t *testing.T) {
+	t.Parallel()
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		w := newGuardWorld(t, db, kind)
+		blocker := dbtest.Begin(t, w.otherDB, "INSERT INTO log (entry) VALUES ('blocker')")
+		var err error
+		retryable := false
+		for timeout := 20 * time.Millisecond; !retryable; timeout *= 2 { // until there is time for an attempt
+			require.Less(t, timeout, time.Minute, "%v", err)
+			err = guarded(t.Context(), withGuardTimeout(w.a, timeout), "a", func(*sql.Tx) error { panic("was called") })
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			retryable = election.IsRetryable(err)
+		}
+		result := make(chan error)
+		go func() {
+			result <- guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error { return write(tx, "waited") })
+		}()
+		blocker.Commit()
+		require.NoError(t, <-result)
+		assert.Equal(t, []string{"blocker", "waited"}, w.entries(t))
+	})
+}
+
+func BenchmarkGuardedTxn(b *testing.B) {
+	db := dbtest.SQLite(b).Open(b)
+	s := openSQL(b, db)
+	dbtest.Exec(b, db, "CREATE TABLE log (entry INTEGER PRIMARY KEY, text TEXT)")
+	r := &election.Record{LeaderID: "a", Term: 1}
+	require.NoError(b, s.Update(b.Context(), r, true))
+	insert := func(tx *sql.Tx) error {
+		_, err := tx.Exec("INSERT INTO log (text) VALUES ('x')")
+		return err
+	}
+	b.Run("bare", func(b *testing.B) {
+		for b.Loop() {
+			tx, err := db.Begin()
+			if err == nil {
+				err = errors.Join(insert(tx), tx.Commit())
+			}
+			require.NoError(b, err)
+		}
+	})
+	b.Run("guarded", func(b *testing.B) {
+		for b.Loop() {
+			require.NoError(b, s.TxnWithLeaderLock(b.Context(), "a", insert))
+		}
+	})
+}

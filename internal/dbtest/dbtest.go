@@ -1,0 +1,142 @@
+// Package dbtest gives tests a fresh schema on every database that is there.
+//
+// SQLite always is. A server engine is one more file with an entry in engines:
+// it is used when its environment variable names a server or the machine can
+// start one, and a missing one is skipped unless ELECTION_TEST_REQUIRE, a list of
+// engine names, demands it.
+package dbtest
+
+import (
+	"database/sql"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// Database is one fresh, empty database or schema.
+type Database struct {
+	// Name is the engine and the way it is set up, as subtests are called.
+	Name string
+	// Engine is the database product, such as "sqlite".
+	Engine string
+	// Driver and DSN are what sql.Open takes.
+	Driver, DSN string
+	// Path is the database file, where there is one.
+	Path string
+
+	fresh func(t testing.TB) *Database
+}
+
+// Fresh returns another empty database that is set up in the same way.
+func (d *Database) Fresh(t testing.TB) *Database {
+	t.Helper()
+	return d.fresh(t)
+}
+
+// engine can set up databases of one kind. Its setup returns nil and the reason
+// when the database is not there.
+type engine struct {
+	name  string // as in ELECTION_TEST_REQUIRE
+	setup func(t testing.TB) (databases []*Database, missing string)
+}
+
+func engines() []engine { return []engine{{"sqlite", sqliteDatabases}} }
+
+// Each runs a parallel subtest on every database.
+func Each(t *testing.T, run func(t *testing.T, db *Database)) {
+	t.Helper()
+	required := strings.Split(os.Getenv("ELECTION_TEST_REQUIRE"), ",")
+	for _, e := range engines() {
+		databases, missing := e.setup(t)
+		if len(databases) == 0 {
+			t.Run(e.name, func(t *testing.T) {
+				if slices.Contains(required, e.name) {
+					t.Fatalf("%s is required: %s", e.name, missing)
+				}
+				t.Skipf("no %s: %s", e.name, missing)
+			})
+		}
+		for _, db := range databases {
+			t.Run(db.Name, func(t *testing.T) {
+				t.Parallel()
+				run(t, db)
+			})
+		}
+	}
+}
+
+// Open returns a new handle with a pool of its own, closed when the test ends.
+func (d *Database) Open(t testing.TB) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(d.Driver, d.DSN)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// OpenSingle returns a new handle whose pool has one connection.
+func (d *Database) OpenSingle(t testing.TB) *sql.DB {
+	t.Helper()
+	db := d.Open(t)
+	db.SetMaxOpenConns(1)
+	return db
+}
+
+// OpenCounted returns a new handle and the statements that are sent through it.
+func (d *Database) OpenCounted(t testing.TB) (*sql.DB, *Statements) {
+	t.Helper()
+	log := new(Statements)
+	db := sql.OpenDB(&countingConnector{driver: d.Open(t).Driver(), dsn: d.DSN, log: log})
+	t.Cleanup(func() { _ = db.Close() })
+	return db, log
+}
+
+// Exec runs one statement on a handle and fails the test on an error.
+func Exec(t testing.TB, db *sql.DB, query string, args ...any) {
+	t.Helper()
+	_, err := db.Exec(query, args...)
+	require.NoError(t, err, query)
+}
+
+// Count returns the number of rows in table.
+func Count(t testing.TB, db *sql.DB, table string) (n int) {
+	t.Helper()
+	require.NoError(t, db.QueryRow(fmt.Sprintf("SELECT COUNT(*) FROM %s", table)).Scan(&n))
+	return n
+}
+
+// Txn is an open transaction of another program, to stand in the way.
+type Txn struct {
+	t    testing.TB
+	conn *sql.Conn
+}
+
+// Begin opens a transaction and runs statements in it.
+func Begin(t testing.TB, db *sql.DB, statements ...string) *Txn {
+	t.Helper()
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	for _, statement := range append([]string{"BEGIN"}, statements...) {
+		_, err := conn.ExecContext(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+	return &Txn{t, conn}
+}
+
+// Commit commits, however often it takes: in SQLite's default journal mode a
+// reader can be in the way, and the transaction stays open then.
+func (x *Txn) Commit() {
+	x.t.Helper()
+	require.NoError(x.t, sqldb.Retry(x.t.Context(), func() error {
+		_, err := x.conn.ExecContext(x.t.Context(), "COMMIT")
+		return err
+	}))
+	require.NoError(x.t, x.conn.Close())
+}

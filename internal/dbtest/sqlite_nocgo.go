@@ -1,0 +1,7 @@
+//go:build !cgo
+
+package dbtest
+
+import "testing"
+
+func cgoSQLiteDatabases(testing.TB) []*Database { return nil }

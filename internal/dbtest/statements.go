@@ -1,0 +1,127 @@
+package dbtest
+
+import (
+	"context"
+	"database/sql/driver"
+	"slices"
+	"sync"
+)
+
+// Statements records what is sent to a database, in order: the text of
+// statements, and BEGIN, COMMIT and ROLLBACK. Safe for concurrent use.
+type Statements struct {
+	mu   sync.Mutex
+	sent []string
+	// broken is the number of the connections that were open at the last Break.
+	broken, opened int
+}
+
+// Break makes every connection that is open now fail from here on, as if the
+// server had closed it. What was not committed is lost.
+func (s *Statements) Break() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = s.opened
+}
+
+// add notes a statement on the nth connection, unless that is broken.
+func (s *Statements) add(n int, text string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n <= s.broken {
+		return driver.ErrBadConn
+	}
+	s.sent = append(s.sent, text)
+	return nil
+}
+
+// Connections returns how many connections were opened so far.
+func (s *Statements) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened
+}
+
+func (s *Statements) open() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened++
+	return s.opened
+}
+
+// Take returns what was sent since the last Take.
+func (s *Statements) Take() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sent := slices.Clone(s.sent)
+	s.sent = nil
+	return sent
+}
+
+// countingConnector wraps every connection of a driver as tracing libraries do:
+// the driver's own connection is reached by a method Raw.
+type countingConnector struct {
+	driver driver.Driver
+	dsn    string
+	log    *Statements
+}
+
+func (c *countingConnector) Driver() driver.Driver { return c.driver }
+
+func (c *countingConnector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.driver.Open(c.dsn)
+	if err != nil {
+		return nil, err
+	}
+	return &countingConn{Conn: conn, log: c.log, number: c.log.open()}, nil
+}
+
+type countingConn struct {
+	driver.Conn
+	log    *Statements
+	number int
+}
+
+// Raw returns the driver's own connection.
+func (c *countingConn) Raw() driver.Conn { return c.Conn }
+
+func (c *countingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := c.log.add(c.number, query); err != nil {
+		return nil, err
+	}
+	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+}
+
+func (c *countingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := c.log.add(c.number, query); err != nil {
+		return nil, err
+	}
+	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+func (c *countingConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	if err := c.log.add(c.number, "BEGIN"); err != nil {
+		return nil, err
+	}
+	tx, err := c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+	return countingTx{Tx: tx, conn: c}, err
+}
+
+type countingTx struct {
+	driver.Tx
+	conn *countingConn
+}
+
+func (t countingTx) Commit() error {
+	if err := t.conn.log.add(t.conn.number, "COMMIT"); err != nil {
+		return err
+	}
+	return t.Tx.Commit()
+}
+
+func (t countingTx) Rollback() error {
+	if err := t.conn.log.add(t.conn.number, "ROLLBACK"); err != nil {
+		return err
+	}
+	return t.Tx.Rollback()
+}

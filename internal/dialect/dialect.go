@@ -1,0 +1,148 @@
+// Package dialect is the one place where databases differ. A Dialect is a set
+// of facts (how to quote, which column types, what an error code means) plus the
+// one thing that is a protocol rather than a fact: how a guarded transaction is
+// kept from ending unnoticed ([Fence]). Statements are written where they are
+// used, out of these facts.
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Dialect holds the facts about one database engine. It is immutable.
+type Dialect struct {
+	// Name is the engine's name in messages.
+	Name string
+	// MaxIdentifier is the longest identifier in bytes.
+	MaxIdentifier int
+	// Types are the column types for CREATE TABLE.
+	Types Types
+	// SkipExisting ends an INSERT so that it does nothing where a row with the
+	// same key exists; RowsAffected is then 0. It may name the key column "id".
+	SkipExisting string
+	// ColumnsOf lists the column names of the table given as its one argument,
+	// and nothing when there is no such table.
+	ColumnsOf string
+	// UniqueOf lists (index name, column) of the unique, unconditional indexes of
+	// the table given as its one argument, in key order.
+	UniqueOf string
+
+	quote       string
+	placeholder func(n int) string
+	byteEqual   func(column, placeholder string) string
+	probe       string
+	classify    func(error) Class
+	rolledBack  func(error) bool
+	identity    func(context.Context, *sql.DB) (string, error)
+	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
+}
+
+// Types are column types, each able to hold what its name says on every row.
+type Types struct {
+	Integer string // 64 bits, signed
+	Text    string // at most 255 bytes, comparable
+	Name    string // at most 191 bytes, compared byte for byte, usable in a key
+	Long    string // text of any length up to the engine's limit, at least 1 MB
+}
+
+// Quote quotes name as one identifier, whatever characters it holds.
+func (d *Dialect) Quote(name string) string {
+	return d.quote + strings.ReplaceAll(name, d.quote, d.quote+d.quote) + d.quote
+}
+
+// CheckIdentifier returns an error naming the rule that name breaks, if any.
+func (d *Dialect) CheckIdentifier(name string) error {
+	switch {
+	case name == "":
+		return errors.New("must not be empty")
+	case len(name) > d.MaxIdentifier:
+		return fmt.Errorf("must be at most %d bytes on %s, has %d", d.MaxIdentifier, d.Name, len(name))
+	case !utf8.ValidString(name):
+		return errors.New("must be valid UTF-8")
+	case strings.ContainsRune(name, 0):
+		return errors.New("must not contain a NUL byte")
+	}
+	return nil
+}
+
+// Rebind rewrites the question marks of query, which must not stand inside
+// literals or quoted names, into the engine's placeholders.
+func (d *Dialect) Rebind(query string) string {
+	var b strings.Builder
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(query, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString(d.placeholder(n))
+		query = after
+	}
+}
+
+// ByteEqual is a condition that holds when column equals the argument byte for
+// byte, whatever the column's collation.
+func (d *Dialect) ByteEqual(column string) string { return d.byteEqual(column, "?") }
+
+// RolledBack reports whether err, returned by COMMIT, says for certain that
+// nothing of the transaction was or will be applied.
+func (d *Dialect) RolledBack(err error) bool { return d.rolledBack(err) }
+
+// Identity names the database behind db: equal for all handles on one
+// database. Databases that cannot be told apart share an identity.
+func (d *Dialect) Identity(ctx context.Context, db *sql.DB) (string, error) {
+	return d.identity(ctx, db)
+}
+
+// Fence prepares conn, to the database of that identity, for one guarded
+// transaction. It runs no statement where the engine can do without.
+func (d *Dialect) Fence(ctx context.Context, conn *sql.Conn, identity string) (Fence, error) {
+	return d.fence(ctx, conn, identity)
+}
+
+// ErrEnded is returned by Fence.Permit when there is nothing left to commit.
+var ErrEnded = errors.New("the transaction has ended")
+
+// A Fence watches over one guarded transaction on a pinned connection: nothing
+// may be committed there but by the library's own COMMIT of the transaction that
+// took the guard. It is made before BEGIN; then Hold, Permit and Lift are called
+// in this order, Lift always, the others if the transaction gets that far.
+type Fence interface {
+	// Hold is called when the transaction has taken its guard.
+	Hold(ctx context.Context, tx *sql.Tx) error
+	// Permit allows the COMMIT that follows, or returns ErrEnded if the
+	// transaction that took the guard is not the one still open.
+	Permit(ctx context.Context, tx *sql.Tx) error
+	// Ended reports what is known, without a statement, of an early end.
+	Ended() bool
+	// Lift makes the connection as it was, once the transaction is over. With
+	// discard, or if that fails, the connection is closed instead of going back
+	// to the pool (unless closing it would drop the database).
+	Lift(discard bool) error
+}
+
+// engines lists what Detect can tell apart.
+func engines() []*Dialect { return []*Dialect{SQLite()} }
+
+// Detect connects and asks db which engine it is, by query and not by the
+// driver's type, so that it sees through wrapped drivers.
+func Detect(ctx context.Context, db *sql.DB) (*Dialect, error) {
+	if err := db.PingContext(ctx); err != nil {
+		return nil, fmt.Errorf("connect to the database: %w", err)
+	}
+	var failures []error
+	for _, d := range engines() {
+		var version string
+		err := db.QueryRowContext(ctx, d.probe).Scan(&version)
+		if err == nil {
+			return d, nil
+		}
+		failures = append(failures, fmt.Errorf("not %s: %w", d.Name, err))
+	}
+	return nil, fmt.Errorf("unknown database engine: %w", errors.Join(failures...))
+}

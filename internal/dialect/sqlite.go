@@ -1,0 +1,114 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+)
+
+// SQLite describes SQLite, through modernc.org/sqlite or, in programs built
+// with cgo, mattn/go-sqlite3.
+func SQLite() *Dialect {
+	return &Dialect{
+		Name: "SQLite",
+		// SQLite itself has no limit; this one keeps names readable in messages
+		// and catches a wrong argument.
+		MaxIdentifier: 255,
+		// Lower case and exactly these words: gorm's AutoMigrate of an older
+		// member compares them and rebuilds a table whose types look different.
+		Types:        Types{Integer: "integer", Text: "text", Name: "text", Long: "text"},
+		SkipExisting: "ON CONFLICT DO NOTHING",
+		ColumnsOf:    `SELECT name FROM pragma_table_info(?)`,
+		UniqueOf: `SELECT l.name, i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i
+			WHERE l."unique" = 1 AND l.partial = 0 AND i.name IS NOT NULL ORDER BY l.name, i.seqno`,
+		quote:       `"`,
+		placeholder: func(int) string { return "?" },
+		// An explicit collation beats whatever the column was declared with.
+		byteEqual:  func(column, arg string) string { return column + " = " + arg + " COLLATE BINARY" },
+		probe:      "SELECT sqlite_version()",
+		classify:   classifySQLite,
+		rolledBack: rolledBackSQLite,
+		identity:   identitySQLite,
+		fence:      fenceSQLite,
+	}
+}
+
+// sqliteCode returns the extended result code of an error from either driver.
+func sqliteCode(err error) (code int, ok bool) {
+	if e := (*sqlite.Error)(nil); errors.As(err, &e) {
+		return e.Code(), true
+	}
+	return cgoSQLiteCode(err)
+}
+
+func classifySQLite(err error) Class {
+	code, ok := sqliteCode(err)
+	if !ok {
+		return classifyTransport(err)
+	}
+	switch code {
+	case lib.SQLITE_CONSTRAINT_PRIMARYKEY, lib.SQLITE_CONSTRAINT_UNIQUE:
+		return Conflict
+	case lib.SQLITE_READONLY_DBMOVED:
+		return Fatal
+	}
+	switch code & 0xff { // the primary code; the rest says where it happened
+	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
+		return Retry
+	case lib.SQLITE_INTERRUPT, lib.SQLITE_IOERR:
+		return Ambiguous
+	case lib.SQLITE_READONLY:
+		return Unusable
+	case lib.SQLITE_ERROR:
+		// Also "no such table", which SQLite says of a table created by another
+		// connection when it finds the file locked as it wants to look again.
+		return Stale
+	case lib.SQLITE_CORRUPT, lib.SQLITE_FULL, lib.SQLITE_CANTOPEN, lib.SQLITE_NOTADB,
+		lib.SQLITE_CONSTRAINT, lib.SQLITE_MISMATCH, lib.SQLITE_TOOBIG, lib.SQLITE_AUTH, lib.SQLITE_PERM:
+		return Fatal
+	}
+	return Unknown
+}
+
+// rolledBackSQLite trusts three codes only: the driver rolls the transaction
+// back when COMMIT returns one of them, and SQLite has written nothing by then.
+// SQLITE_ERROR is not among them: it also means that no transaction was active.
+func rolledBackSQLite(err error) bool {
+	code, ok := sqliteCode(err)
+	if !ok {
+		return false
+	}
+	switch code & 0xff {
+	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED, lib.SQLITE_CONSTRAINT:
+		return true
+	}
+	return false
+}
+
+// identitySQLite is the file's path without symbolic links. In-memory databases
+// have no name that SQL could read: they share one, so that a reign in one of
+// them may be held against another, but is never overlooked.
+func identitySQLite(ctx context.Context, db *sql.DB) (string, error) {
+	const query = `SELECT file FROM pragma_database_list WHERE name = 'main'`
+	var file sql.NullString
+	if err := db.QueryRowContext(ctx, query).Scan(&file); err != nil {
+		return "", fmt.Errorf("name the database file: %w", err)
+	}
+	if file.String == "" {
+		return MemoryIdentity(""), nil
+	}
+	path, err := filepath.EvalSymlinks(file.String)
+	if err != nil { // moved or deleted since it was opened: the name it had must do
+		path = file.String
+	}
+	return "sqlite:" + path, nil
+}
+
+// MemoryIdentity is the identity of the in-memory database that this library
+// opened under name; "" stands for all those that it did not open.
+func MemoryIdentity(name string) string { return "sqlite::memory:" + name }

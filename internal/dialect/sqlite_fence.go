@@ -1,0 +1,163 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+
+	"modernc.org/sqlite"
+)
+
+// sqliteFence refuses, by a commit hook on the pinned connection, every commit
+// but one; by a rollback hook it learns that the transaction is gone. SQLite
+// drops to autocommit after a raw ROLLBACK, an INSERT OR ROLLBACK or an
+// interrupted write, and would commit each later statement on its own.
+//
+// The state moves one way, open → permitted → spent, or to ended from anywhere
+// before spent. The hooks run inside the statement that triggers them, under the
+// connection's lock, and must not use the connection.
+type sqliteFence struct {
+	conn  *sql.Conn
+	keep  bool // the connection is the database: closing it would lose all data
+	state atomic.Int32
+}
+
+const (
+	fenceOpen int32 = iota
+	fencePermitted
+	fenceSpent
+	fenceEnded
+)
+
+// errNoHooks means that guarded transactions are impossible on this driver.
+var errNoHooks = errors.New("the driver's connections offer no commit and rollback hooks, " +
+	"which guarded transactions on SQLite need: use modernc.org/sqlite or mattn/go-sqlite3 " +
+	"(a wrapper must have a method Raw() driver.Conn or Unwrap() driver.Conn)")
+
+func fenceSQLite(_ context.Context, conn *sql.Conn, identity string) (Fence, error) {
+	f := &sqliteFence{conn: conn, keep: strings.HasPrefix(identity, MemoryIdentity(""))}
+	err := conn.Raw(func(dc any) error {
+		hooks, ok := hooksOf(dc)
+		if !ok {
+			return errNoHooks
+		}
+		hooks.set(f.onCommit, f.onRollback)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watch the connection: %w", err)
+	}
+	return f, nil
+}
+
+// onCommit tells SQLite to go on (0) or to roll back (1). It permits one commit,
+// so that a statement sent by a goroutine that outlived the guarded function
+// cannot follow in the wake of ours.
+func (f *sqliteFence) onCommit() int32 {
+	if f.state.CompareAndSwap(fencePermitted, fenceSpent) {
+		return 0
+	}
+	f.end()
+	return 1
+}
+
+func (f *sqliteFence) onRollback() { f.end() }
+
+func (f *sqliteFence) end() {
+	if !f.state.CompareAndSwap(fenceOpen, fenceEnded) {
+		f.state.CompareAndSwap(fencePermitted, fenceEnded)
+	}
+}
+
+func (f *sqliteFence) Ended() bool { return f.state.Load() == fenceEnded }
+
+func (f *sqliteFence) Hold(context.Context, *sql.Tx) error { return nil }
+
+func (f *sqliteFence) Permit(context.Context, *sql.Tx) error {
+	if !f.state.CompareAndSwap(fenceOpen, fencePermitted) {
+		return ErrEnded
+	}
+	return nil
+}
+
+func (f *sqliteFence) Lift(discard bool) error {
+	err := f.conn.Raw(func(dc any) error {
+		hooks, ok := hooksOf(dc)
+		if !ok || !f.keep && (discard || hooks.wornOut()) {
+			return driver.ErrBadConn // database/sql closes it, hooks and all
+		}
+		hooks.set(nil, nil)
+		return nil
+	})
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
+		return nil // closed already: nothing is left to restore
+	}
+	return err
+}
+
+// connHooks are the hooks of one driver connection.
+type connHooks interface {
+	// set installs both hooks, or removes them when they are nil.
+	set(onCommit func() int32, onRollback func())
+	// wornOut reports whether the connection had better be closed after use.
+	wornOut() bool
+}
+
+// hooksOf finds the hooks of a driver connection, also behind wrappers.
+func hooksOf(dc any) (connHooks, bool) {
+	const maxWrappers = 16 // a wrapper that returns itself must not hang us
+	for range maxWrappers {
+		switch c := dc.(type) {
+		case sqlite.HookRegisterer:
+			return modernHooks{c}, true
+		case cgoRegisterer:
+			return cgoHooks{c}, true
+		case interface{ Raw() driver.Conn }:
+			dc = c.Raw()
+		case interface{ Unwrap() driver.Conn }:
+			dc = c.Unwrap()
+		default:
+			return nil, false
+		}
+	}
+	return nil, false
+}
+
+type modernHooks struct{ conn sqlite.HookRegisterer }
+
+func (h modernHooks) set(onCommit func() int32, onRollback func()) {
+	h.conn.RegisterCommitHook(onCommit)
+	h.conn.RegisterRollbackHook(onRollback)
+}
+
+func (modernHooks) wornOut() bool { return false }
+
+// cgoRegisterer is what mattn/go-sqlite3 offers. It is found by its methods, so
+// that this file builds without cgo.
+type cgoRegisterer interface {
+	RegisterCommitHook(func() int)
+	RegisterRollbackHook(func())
+}
+
+type cgoHooks struct{ conn cgoRegisterer }
+
+func (h cgoHooks) set(onCommit func() int32, onRollback func()) {
+	if onCommit == nil {
+		h.conn.RegisterCommitHook(nil)
+	} else {
+		h.conn.RegisterCommitHook(func() int { return int(onCommit()) })
+	}
+	h.conn.RegisterRollbackHook(onRollback)
+}
+
+// wornOut is true once in a while: that driver frees what a hook needs only when
+// the connection is closed, so a connection must not live for ever.
+func (cgoHooks) wornOut() bool {
+	const uses = 1000
+	return rand.IntN(uses) == 0
+}

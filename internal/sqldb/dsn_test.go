@@ -1,0 +1,132 @@
+package sqldb_test
+
+import (
+	"database/sql"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "odd name?#%20&ä.db")
+	for _, dsn := range []string{"sqlite:" + path, sqldb.FileDSN(path), sqldb.FileDSN(path) + "?_pragma=busy_timeout(7)"} {
+		db, err := sqldb.Open(dsn)
+		require.NoError(t, err)
+		var file, journal string
+		var synchronous, busy int
+		require.NoError(t, db.QueryRow("SELECT file FROM pragma_database_list").Scan(&file))
+		require.NoError(t, db.QueryRow("PRAGMA journal_mode").Scan(&journal))
+		require.NoError(t, db.QueryRow("PRAGMA synchronous").Scan(&synchronous))
+		require.NoError(t, db.QueryRow("PRAGMA busy_timeout").Scan(&busy))
+		want, err := filepath.EvalSymlinks(path)
+		require.NoError(t, err)
+		assert.Equal(t, want, file)
+		assert.Equal(t, "wal", journal)
+		assert.Equal(t, 2, synchronous, "FULL")
+		if strings.HasSuffix(dsn, "(7)") {
+			assert.Equal(t, 7, busy)
+		} else {
+			assert.Equal(t, 1000, busy)
+		}
+		require.NoError(t, db.Close())
+	}
+	for dsn, want := range map[string]string{
+		"":                              "no scheme",
+		"election.db":                   "no scheme",
+		"sqlite:":                       "nothing follows",
+		"oracle:x":                      "unknown scheme oracle:",
+		"file:a\x00b":                   "NUL",
+		"oracle://u:geheim@host/dbname": `"oracle://u:***@host/dbname"`,
+	} {
+		_, err := sqldb.Open(dsn)
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), "geheim")
+	}
+}
+
+func TestRedact(t *testing.T) {
+	t.Parallel()
+	for dsn, want := range map[string]string{
+		"postgres://u:geheim@host:5432/db?sslmode=disable":   "postgres://u:***@host:5432/db?sslmode=disable",
+		"postgres://u:ge@he/im:@host/db":                     "postgres://u:***@host/db",
+		"u:geheim@tcp(host:3306)/db?parseTime=true":          "u:***@tcp(host:3306)/db?parseTime=true",
+		"host=h user=u password=geheim dbname=d":             "host=h user=u password=*** dbname=d",
+		"host=h password='ge he''im' dbname=d":               "host=h password=***'im' dbname=d",
+		`password='ge\'heim' host=h`:                         "password=*** host=h",
+		"host=h password = geheim":                           "host=h password = ***",
+		"postgres://host/db?user=u&password=geheim&x=1":      "postgres://host/db?user=u&password=***&x=1",
+		"file:x.db?_auth&_auth_user=u&_auth_pass=geheim&a=b": "file:x.db?_auth&_auth_user=***&_auth_pass=***&a=b",
+		"sqlite:/data/election.db":                           "sqlite:/data/election.db",
+		"postgres://u@host/db":                               "postgres://u@host/db",
+	} {
+		assert.Equal(t, want, sqldb.Redact(dsn))
+	}
+}
+
+func FuzzDSN(f *testing.F) {
+	f.Add("election", "geheim")
+	f.Add("a/b?c=d&vfs=x#e%2f%00", "p@ss:w/rd'\\ &x")
+	f.Add("..", "'")
+	f.Fuzz(func(t *testing.T, name, password string) {
+		if db, err := sqldb.Open(name); err == nil { // nothing is opened before a connection is asked for
+			_ = db.Close()
+		}
+		_ = sqldb.Redact(name)
+		checkMemoryName(t, name)
+		const mark = "GEHEIM" // makes the password recognisable, whatever it is
+		password = mark + password + mark
+		quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password)
+		dsns := []string{
+			"postgres://user:" + password + "@host/db", "user:" + password + "@tcp(host)/db",
+			"host=h password='" + quoted + "' dbname=d",
+		}
+		if !strings.ContainsAny(password, " \t\r\n\v\f&\\'\u0085\u00a0") && utf8.ValidString(password) {
+			dsns = append(dsns, "postgres://host/db?password="+password+"&x=1", "host=h password="+password)
+		}
+		for _, dsn := range dsns {
+			if redacted := sqldb.Redact(dsn); strings.Contains(redacted, mark) {
+				t.Errorf("%q is shown as %q", dsn, redacted)
+			}
+		}
+	})
+}
+
+// checkMemoryName checks that a name is refused or names a database of its own
+// and no file.
+func checkMemoryName(t *testing.T, name string) {
+	driver, source, err := sqldb.MemoryDSN(name)
+	if err != nil {
+		return
+	}
+	_, other, err := sqldb.MemoryDSN(name[1:] + "x")
+	if err != nil {
+		return
+	}
+	open := func(source string) *sql.DB {
+		db, err := sql.Open(driver, source)
+		require.NoError(t, err)
+		return db
+	}
+	a, b, c := open(source), open(source), open(other)
+	defer func() { _, _, _ = a.Close(), b.Close(), c.Close() }()
+	_, err = a.Exec("CREATE TABLE t (x)")
+	require.NoError(t, err, "%q", name)
+	var n int
+	const tables = "SELECT COUNT(*) FROM sqlite_master"
+	require.NoError(t, b.QueryRow(tables).Scan(&n))
+	require.Equal(t, 1, n, "%q is shared", name)
+	if name[1:]+"x" != name {
+		require.NoError(t, c.QueryRow(tables).Scan(&n))
+		require.Zero(t, n, "%q shares with another name", name)
+	}
+	var file string
+	require.NoError(t, a.QueryRow("SELECT file FROM pragma_database_list").Scan(&file))
+	require.Empty(t, file, "%q is a file", name)
+}

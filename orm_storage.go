@@ -1,0 +1,141 @@
+package election
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/driver/sqlite"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// DO is a row of the election table as gorm sees it, for programs that look at
+// the table themselves. Row 1 holds the record of the election named "", row 2
+// its leader and, as Version, its term. (gorm's AutoMigrate of DO alone builds no
+// table for named elections; the constructors do.)
+type DO struct {
+	ID       uint32  `gorm:"column:id;primaryKey;autoIncrement:false"`
+	LeaderID string  `gorm:"column:leader_id;size:255"`
+	Record   *Record `gorm:"column:record"`
+	Version  uint64  `gorm:"column:version"`
+}
+
+// TableName makes gorm read DO from the default table.
+func (DO) TableName() string { return TableNameElection }
+
+// ORMStorage is SQLStorage for programs that use gorm: the same table, and
+// guarded transactions that are gorm's. Safe for concurrent use.
+type ORMStorage struct {
+	rows         electionRows
+	db           *gorm.DB
+	guardTimeout time.Duration
+}
+
+var (
+	_ Storage = (*ORMStorage)(nil)
+	_ scoped  = (*ORMStorage)(nil)
+)
+
+// NewORMStorage is NewSQLStorage for a *gorm.DB, which must not be a transaction.
+func NewORMStorage(db *gorm.DB, tableName string) (*ORMStorage, error) {
+	s, err := openORM(db, tableName)
+	if err != nil {
+		return nil, fmt.Errorf("election: open ORM storage: %w", err)
+	}
+	return s, nil
+}
+
+func openORM(db *gorm.DB, tableName string) (*ORMStorage, error) {
+	if db == nil || db.Statement == nil {
+		return nil, errors.New("the *gorm.DB must not be nil, and must come from gorm.Open")
+	}
+	// On a transaction, elections would be rolled back with it.
+	if _, inTransaction := db.Statement.ConnPool.(gorm.TxCommitter); inTransaction {
+		return nil, errors.New("the *gorm.DB is a transaction; pass the one it was begun on")
+	}
+	pool, err := db.DB()
+	if err != nil {
+		return nil, fmt.Errorf("find the database handle: %w", err)
+	}
+	rows, err := openRows(pool, tableName)
+	if err != nil {
+		return nil, err
+	}
+	return &ORMStorage{rows: rows, db: db, guardTimeout: DefaultGuardTimeout}, nil
+}
+
+// NewORMStorageFromSQLDB is NewORMStorage for a database/sql handle, with a
+// *gorm.DB of its own that detects the engine and logs nothing. The caller keeps
+// backendDB and closes it when all storages are done.
+func NewORMStorageFromSQLDB(backendDB *sql.DB, tableName string) (*ORMStorage, error) {
+	s, err := openORMFromSQLDB(backendDB, tableName)
+	if err != nil {
+		return nil, fmt.Errorf("election: open ORM storage: %w", err)
+	}
+	return s, nil
+}
+
+func openORMFromSQLDB(pool *sql.DB, tableName string) (*ORMStorage, error) {
+	rows, err := openRows(pool, tableName)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	var db *gorm.DB
+	err = sqldb.Retry(ctx, func() (err error) { // gorm asks the database for its version
+		db, err = gorm.Open(sqlite.Dialector{Conn: pool}, &gorm.Config{Logger: logger.Discard})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &ORMStorage{rows: rows, db: db, guardTimeout: DefaultGuardTimeout}, nil
+}
+
+// Election is SQLStorage.Election.
+func (s *ORMStorage) Election(name string) *ORMStorage {
+	c := *s
+	c.rows = s.rows.named(name)
+	return &c
+}
+
+// WithGuardTimeout is SQLStorage.WithGuardTimeout.
+func (s *ORMStorage) WithGuardTimeout(d time.Duration) *ORMStorage {
+	c := *s
+	c.guardTimeout = guardTimeoutOf(d)
+	return &c
+}
+
+// Get implements Storage, as SQLStorage does.
+func (s *ORMStorage) Get(ctx context.Context) (*Record, error) { return s.rows.get(ctx) }
+
+// Update implements Storage, as SQLStorage does.
+func (s *ORMStorage) Update(ctx context.Context, record *Record, isLeaderChanged bool) error {
+	return s.rows.update(ctx, record, isLeaderChanged)
+}
+
+// TxnWithLeaderLock is SQLStorage.TxnWithLeaderLock with a *gorm.DB for fc, whose
+// ctx ends with ctx and with the guard timeout. Transactions that fc nests into
+// it are savepoints. As in gorm's Transaction, only what fc returns counts: an
+// error it leaves in tx does not roll back.
+func (s *ORMStorage) TxnWithLeaderLock(ctx context.Context, leaderID string, fc func(tx *gorm.DB) error) error {
+	if fc == nil {
+		return errors.New("election: guarded transaction: the function must not be nil")
+	}
+	return s.rows.guarded(ctx, leaderID, s.guardTimeout, func(ctx context.Context, tx *sql.Tx) error {
+		// Context makes Session clone the statement, so that the pool set here is
+		// seen by nobody else.
+		session := s.db.Session(&gorm.Session{NewDB: true, Context: ctx})
+		session.Statement.ConnPool = tx
+		session.Error = nil
+		return fc(session)
+	})
+}
+
+func (s *ORMStorage) scope() string { return s.rows.scope() }

@@ -1,0 +1,126 @@
+package election_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"gorm.io/driver/sqlite"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/dbtest"
+)
+
+// An election written through one storage is readable through the other.
+func TestStoragesShareTheTable(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		s, orm := openSQL(t, db.Open(t)), openORM(t, db.Open(t))
+		for i, name := range []string{"", "shard"} {
+			a, b := election.Storage(s.Election(name)), election.Storage(orm.Election(name))
+			for range 4 {
+				mustLead(t, a, "a")
+				want, err := a.Get(t.Context())
+				require.NoError(t, err)
+				got, err := b.Get(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, want, got, "%d", i)
+				a, b = b, a
+			}
+		}
+	})
+}
+
+// An older member's AutoMigrate of these columns leaves our table as it is.
+func TestAutoMigrateKeepsTheTable(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		g := openGORM(t, db.Open(t))
+		s, err := election.NewORMStorage(g, "")
+		require.NoError(t, err)
+		mustLead(t, s, "a")
+		mustLead(t, s.Election("shard"), "b")
+		require.NoError(t, g.AutoMigrate(&election.DO{}))
+		r, err := s.Election("shard").Get(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, "b", r.LeaderID)
+		_, err = election.NewSQLStorage(db.Open(t), "")
+		require.NoError(t, err)
+		assert.Equal(t, 4, dbtest.Count(t, db.Open(t), "election"))
+	})
+}
+
+// A table that AutoMigrate made is grown in place.
+func TestAutoMigratedTableIsGrown(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		g := openGORM(t, db.Open(t))
+		require.NoError(t, g.AutoMigrate(&election.DO{}))
+		require.NoError(t, g.Create([]*election.DO{
+			{ID: 1, LeaderID: "a", Record: &election.Record{LeaderID: "a"}, Version: 5}, {ID: 2, LeaderID: "a", Version: 5},
+		}).Error)
+		s, err := election.NewORMStorage(g, "")
+		require.NoError(t, err)
+		r, err := s.Get(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, &election.Record{LeaderID: "a", Version: 5, Term: 5}, r)
+		mustLead(t, s.Election("shard"), "b")
+		require.NoError(t, s.TxnWithLeaderLock(t.Context(), "a", func(*gorm.DB) error { return nil }))
+	})
+}
+
+// Whatever state a user's handle is in, the guarded session starts clean and
+// leaves it alone.
+func TestGORMHandleOfTheUser(t *testing.T) {
+	t.Parallel()
+	type Entry struct{ ID int }
+	for name, config := range map[string]*gorm.Config{
+		"Plain": {}, "Prepared": {PrepareStmt: true}, "NoDefaultTransaction": {SkipDefaultTransaction: true},
+		"NoNesting": {DisableNestedTransaction: true}, "Translating": {TranslateError: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config.Logger = logger.Discard
+			pool := dbtest.SQLite(t).OpenSingle(t)
+			g, err := gorm.Open(sqlite.Dialector{Conn: pool}, config)
+			require.NoError(t, err)
+			require.NoError(t, g.AutoMigrate(&Entry{}))
+			dirty := g.Where("id = 17")
+			_ = dirty.AddError(errors.New("an earlier error"))
+			s, err := election.NewORMStorage(dirty, "")
+			require.NoError(t, err)
+			mustLead(t, s, "a")
+			require.NoError(t, s.TxnWithLeaderLock(t.Context(), "a", func(tx *gorm.DB) error {
+				return errors.Join(tx.Create(&Entry{1}).Error, tx.Transaction(func(nested *gorm.DB) error {
+					return nested.Create(&Entry{2}).Error
+				}))
+			}))
+			var n int64
+			require.NoError(t, g.Model(&Entry{}).Count(&n).Error)
+			assert.Equal(t, int64(2), n)
+		})
+	}
+}
+
+// The usual way to open gorm on SQLite.
+func TestGORMOpen(t *testing.T) {
+	t.Parallel()
+	g, err := gorm.Open(sqlite.Open(filepath.Join(t.TempDir(), "x.db")), &gorm.Config{Logger: logger.Discard})
+	if err != nil {
+		t.Skipf("that driver needs cgo: %v", err)
+	}
+	pool, err := g.DB()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = pool.Close() })
+	s, err := election.NewORMStorage(g, "")
+	require.NoError(t, err)
+	mustLead(t, s, "a")
+	require.NoError(t, s.TxnWithLeaderLock(t.Context(), "a", func(tx *gorm.DB) error { return tx.Exec("CREATE TABLE t (x)").Error }))
+	require.ErrorIs(t, s.TxnWithLeaderLock(t.Context(), "a", func(tx *gorm.DB) error {
+		return tx.Exec("COMMIT").Error
+	}), election.ErrTxnEnded)
+}

@@ -1,0 +1,297 @@
+package election
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// electionRows are the rows of one election in its table: the storage behind
+// SQLStorage and ORMStorage. It is all plain SQL, also for ORMStorage: an ORM
+// that updates from a struct skips zero values, and a resignation would leave
+// the old leader in place.
+type electionRows struct {
+	*electionTable
+	election string
+	invalid  error // of the election's name, reported by every call
+}
+
+// row is a condition that selects one row, and its arguments.
+type row struct {
+	where string
+	args  []any
+}
+
+func (e electionRows) recordRow() row { return e.row(recordRowID, recordSlot) }
+func (e electionRows) leaderRow() row { return e.row(leaderRowID, leaderSlot) }
+
+func (e electionRows) row(id, slot int) row {
+	if e.election == "" {
+		return row{"id = ?", []any{id}}
+	}
+	return row{"election = ? AND slot = ?", []any{e.election, slot}}
+}
+
+// named returns another election of the same table.
+func (e electionRows) named(name string) electionRows {
+	e.election, e.invalid = name, checkText("election name", name, maxElectionName)
+	return e
+}
+
+// scope tells this election from every other one, across all handles. Some
+// engines fold the case of table names, so two that differ in case only share a
+// scope: a reign held against the wrong one is refused, one overlooked is not.
+func (e electionRows) scope() string {
+	return fmt.Sprintf("%s\x00%s\x00%s", e.identity, strings.ToLower(e.name), e.election)
+}
+
+func (e electionRows) String() string {
+	if e.election == "" {
+		return fmt.Sprintf("table %q", e.name)
+	}
+	return fmt.Sprintf("election %q in table %q", e.election, e.name)
+}
+
+// usable returns the error that every call on these rows ends with, if any.
+func (e electionRows) usable(ctx context.Context) error {
+	if e.invalid != nil || e.election == "" {
+		return e.invalid
+	}
+	if grown, err := e.isGrown(ctx, e.db); err != nil || grown {
+		return err
+	}
+	return e.schemaError(ctx)
+}
+
+// get reads both rows in one statement: two would see two moments.
+func (e electionRows) get(ctx context.Context) (*Record, error) {
+	if err := e.usable(ctx); err != nil {
+		return nil, fmt.Errorf("election: read %v: %w", e, err)
+	}
+	var found foundRows
+	err := sqldb.Retry(ctx, func() (err error) {
+		found, err = e.read(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("election: read %v: %w", e, err)
+	}
+	return found.merge(), nil
+}
+
+// foundRows is what is stored of one election; a missing row is nil.
+type foundRows struct{ record, leader *storedRow }
+
+type storedRow struct {
+	leaderID string
+	record   Record
+	version  int64
+}
+
+func (e electionRows) read(ctx context.Context) (found foundRows, err error) {
+	query, args := "SELECT id, leader_id, record, version FROM % WHERE id IN (?, ?)", []any{recordRowID, leaderRowID}
+	record := int64(recordRowID)
+	if e.election != "" {
+		query, args = "SELECT slot, leader_id, record, version FROM % WHERE election = ? AND slot IN (?, ?)",
+			[]any{e.election, recordSlot, leaderSlot}
+		record = recordSlot
+	}
+	rows, err := e.db.QueryContext(ctx, e.sql(query), args...)
+	if err != nil {
+		return found, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var place int64
+		var text, leader sql.NullString
+		var s storedRow
+		if err := rows.Scan(&place, &leader, &text, &s.version); err != nil {
+			return found, err
+		}
+		s.leaderID = leader.String
+		if s.version < 0 {
+			return found, fmt.Errorf("row %d holds the version %d", place, s.version)
+		}
+		if place != record {
+			found.leader = &s
+			continue
+		}
+		if err := s.record.Scan(text.String); err != nil {
+			return found, fmt.Errorf("row %d: %w", place, err)
+		}
+		found.record = &s
+	}
+	return found, rows.Err()
+}
+
+// merge applies the rules by which the two rows make one Record.
+func (f foundRows) merge() *Record {
+	record := new(Record)
+	if f.record != nil && f.record.version > 0 {
+		record = &f.record.record
+		record.Version = f.record.version
+	}
+	written := record.Term // 0 by a member that knows no terms: then the leader row counts them
+	if f.leader != nil {
+		record.Term = max(written, uint64(f.leader.version))
+	}
+	if record.LeaderID != "" {
+		record.Unguarded = f.leader == nil || f.leader.leaderID != record.LeaderID ||
+			written != 0 && uint64(f.leader.version) != written
+	}
+	return record
+}
+
+// update is Storage.Update.
+func (e electionRows) update(ctx context.Context, record *Record, isLeaderChanged bool) error {
+	change, err := newChange(record, isLeaderChanged)
+	if err == nil {
+		err = e.usable(ctx)
+	}
+	switch {
+	case err != nil:
+	case isLeaderChanged || record.Version == 0:
+		err = sqldb.InTx(ctx, e.db, func(tx *sql.Tx) error { return e.replace(ctx, tx, change) })
+	default:
+		// A renewal is one statement and touches one row, so that it neither
+		// waits for guarded transactions nor holds them up.
+		err = sqldb.Retry(ctx, func() error { return e.writeRecord(ctx, e.db, change) })
+	}
+	if err != nil {
+		return fmt.Errorf("election: update %v from version %d: %w", e, change.version, err)
+	}
+	return nil
+}
+
+// change is an Update with everything in the form in which it is stored.
+type change struct {
+	leaderID  string
+	text      any
+	version   int64 // the stored one, to be replaced by version + 1
+	term      int64
+	newLeader bool
+}
+
+func newChange(r *Record, isLeaderChanged bool) (c change, err error) {
+	if r == nil {
+		return c, errors.New("record must not be nil")
+	}
+	c = change{leaderID: r.LeaderID, version: r.Version, newLeader: isLeaderChanged}
+	switch {
+	case r.Version < 0 || r.Version == math.MaxInt64:
+		return c, fmt.Errorf("Version must be at least 0 and below the largest int64, is %d", r.Version)
+	case r.Term > math.MaxInt64:
+		return c, fmt.Errorf("Term must fit into an int64, is %d", r.Term)
+	}
+	if err := checkText("LeaderID", r.LeaderID, maxIDBytes); err != nil {
+		return c, err
+	}
+	c.term = int64(r.Term)
+	if r.Term == 0 {
+		c.term = r.Version + 1 // as members that know no terms number them
+	}
+	c.text, err = r.Value()
+	return c, err
+}
+
+// replace writes every row that c concerns, in the order that all writers of
+// this table keep: leader row, guard rows, record row last, so that nobody's
+// renewal waits for a change that itself waits for a guarded transaction.
+func (e electionRows) replace(ctx context.Context, tx *sql.Tx, c change) error {
+	if c.version == 0 {
+		if err := e.create(ctx, tx); err != nil {
+			return err
+		}
+	}
+	if c.newLeader {
+		if err := e.writeLeader(ctx, tx, c); err != nil {
+			return err
+		}
+	}
+	return e.writeRecord(ctx, tx, c)
+}
+
+// create inserts both rows where they are missing, as they are before any
+// Update. Insert first, lock later: locking a row that is not there makes two
+// creators deadlock on some engines.
+func (e electionRows) create(ctx context.Context, tx *sql.Tx) error {
+	if err := e.insert(ctx, tx, leaderRowID, leaderSlot, "", 0); err != nil {
+		return err
+	}
+	err := e.insert(ctx, tx, recordRowID, recordSlot, "", 0)
+	if dialect.Classify(err) == dialect.Conflict {
+		return fmt.Errorf("%w: %w", ErrRecordConflict, err)
+	}
+	return err
+}
+
+// insert adds a row with the given leader and version, unless it exists.
+func (e electionRows) insert(ctx context.Context, tx *sql.Tx, id, slot int, leader string, version int64) error {
+	columns, values, args := "id, leader_id, version", "?, ?, ?", []any{id, leader, version}
+	if e.election != "" {
+		columns, values, args = columns+", election, slot", values+", ?, ?", append(args, e.election, slot)
+	}
+	query := e.sql("INSERT INTO % (" + columns + ") VALUES (" + values + ") " + e.dialect.SkipExisting)
+	const draws = 20 // of an id: each finds it taken with a chance of rows / 2³¹
+	for range draws {
+		if e.election != "" {
+			args[0] = rowID()
+		}
+		n, err := sqldb.Exec(ctx, tx, query, args...)
+		if err != nil || n > 0 || e.election == "" {
+			return err
+		}
+		switch n, err := e.count(ctx, tx, e.row(id, slot)); {
+		case err != nil || n > 0:
+			return err
+		}
+	}
+	return fmt.Errorf("no free id for a row of %v", e)
+}
+
+func (e electionRows) count(ctx context.Context, tx *sql.Tx, r row) (n int64, err error) {
+	err = tx.QueryRowContext(ctx, e.sql("SELECT COUNT(*) FROM % WHERE "+r.where), r.args...).Scan(&n)
+	return n, err
+}
+
+// writeLeader puts the new reign where guarded transactions look for it: into
+// the leader row and every guard row that exists, whatever this member's own
+// guarded transactions would use.
+func (e electionRows) writeLeader(ctx context.Context, tx *sql.Tx, c change) error {
+	r := e.leaderRow()
+	const set = "UPDATE % SET leader_id = ?, version = ? WHERE "
+	n, err := sqldb.Exec(ctx, tx, e.sql(set+r.where), append([]any{c.leaderID, c.term}, r.args...)...)
+	if err == nil && n == 0 { // deleted by hand
+		err = e.insert(ctx, tx, leaderRowID, leaderSlot, c.leaderID, c.term)
+	}
+	if err != nil {
+		return err
+	}
+	if grown, err := e.isGrown(ctx, tx); err != nil || !grown {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, e.sql(set+"election = ? AND slot BETWEEN ? AND ?"),
+		c.leaderID, c.term, e.election, firstStripe, lastStripe)
+	return err
+}
+
+// writeRecord replaces the record row if it still holds the version that c
+// replaces. The version changes with every write, so that engines that count
+// changed rows and those that count matched rows agree.
+func (e electionRows) writeRecord(ctx context.Context, q sqldb.Execer, c change) error {
+	r := e.recordRow()
+	args := append([]any{c.leaderID, c.text, c.version + 1}, r.args...)
+	n, err := sqldb.Exec(ctx, q,
+		e.sql("UPDATE % SET leader_id = ?, record = ?, version = ? WHERE "+r.where+" AND version = ?"),
+		append(args, c.version)...)
+	if err == nil && n != 1 {
+		err = ErrRecordConflict
+	}
+	return err
+}

@@ -1,0 +1,149 @@
+package election
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// TableNameElection is the table that storages use when they are given no
+// name. The library never writes it; programs set it, if at all, before they
+// make their first storage.
+var TableNameElection = "election"
+
+// openTimeout bounds the constructors, which take no ctx.
+const openTimeout = 10 * time.Second
+
+// SQLStorage keeps elections in a table of an SQL database, through
+// database/sql. Any number of storages, of this kind and of ORMStorage, in any
+// number of processes, may share one table. Safe for concurrent use.
+//
+// Supported: SQLite (modernc.org/sqlite, or mattn/go-sqlite3 with cgo).
+type SQLStorage struct {
+	rows         electionRows
+	guardTimeout time.Duration
+	close        func() error // nil when the library opened nothing
+}
+
+var (
+	_ Storage = (*SQLStorage)(nil)
+	_ scoped  = (*SQLStorage)(nil)
+)
+
+// NewSQLStorage returns the storage of the election named "" in the table
+// tableName (empty: TableNameElection). The name is one identifier, quoted as
+// it is, never schema.table.
+//
+// It detects the engine, creates the table where it is missing and adds what
+// an older version's table lacks; any number of members may do so at once.
+// Where it may not add columns it leaves the table as it is: then only the
+// election named "" works. It returns an error when the database cannot be
+// reached or the table is not one of this library's, at the latest after 10 s.
+//
+// The caller keeps db and closes it when all storages are done.
+func NewSQLStorage(db *sql.DB, tableName string) (*SQLStorage, error) {
+	rows, err := openRows(db, tableName)
+	if err != nil {
+		return nil, fmt.Errorf("election: open SQL storage: %w", err)
+	}
+	return &SQLStorage{rows: rows, guardTimeout: DefaultGuardTimeout}, nil
+}
+
+func openRows(db *sql.DB, tableName string) (electionRows, error) {
+	if db == nil {
+		return electionRows{}, errors.New("the database handle must not be nil")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	table, err := openTable(ctx, db, tableName)
+	return electionRows{electionTable: table}, err
+}
+
+// NewInMemorySQLStorage returns the storage of the election named "" in the
+// table tableName of an SQLite database in this process's memory. Two storages
+// with one dbName share their data, which lives until the last one is closed.
+// An empty dbName is an error. Close frees the database.
+func NewInMemorySQLStorage(dbName, tableName string) (*SQLStorage, error) {
+	s, err := openInMemory(dbName, tableName)
+	if err != nil {
+		return nil, fmt.Errorf("election: open in-memory storage: %w", err)
+	}
+	return s, nil
+}
+
+func openInMemory(dbName, tableName string) (*SQLStorage, error) {
+	driverName, source, err := sqldb.MemoryDSN(dbName)
+	if err != nil {
+		return nil, fmt.Errorf("dbName: %w", err)
+	}
+	db, err := sql.Open(driverName, source)
+	if err != nil {
+		return nil, err
+	}
+	// SQLite drops the database with its last connection, and the pool may close
+	// any of its own.
+	keep, err := db.Conn(context.Background())
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	closeAll := func() error { return errors.Join(ignoreDone(keep.Close()), db.Close()) }
+	rows, err := openRows(db, tableName)
+	if err != nil {
+		return nil, errors.Join(err, closeAll())
+	}
+	rows.identity = dialect.MemoryIdentity(dbName)
+	return &SQLStorage{rows: rows, guardTimeout: DefaultGuardTimeout, close: closeAll}, nil
+}
+
+// ignoreDone makes a second Close as good as the first.
+func ignoreDone(err error) error {
+	if errors.Is(err, sql.ErrConnDone) {
+		return nil
+	}
+	return err
+}
+
+// Election returns the storage of the election called name in the same table:
+// at most 191 bytes of valid UTF-8 without NUL, compared byte for byte. The
+// empty name is the constructor's. It costs nothing until its first use, which
+// returns an error for a bad name, and ErrSchema when the table cannot tell
+// elections apart.
+func (s *SQLStorage) Election(name string) *SQLStorage {
+	c := *s
+	c.rows = s.rows.named(name)
+	return &c
+}
+
+// WithGuardTimeout returns a copy whose guarded transactions may take at most d
+// (≤ 0: DefaultGuardTimeout), from the call of TxnWithLeaderLock to COMMIT.
+func (s *SQLStorage) WithGuardTimeout(d time.Duration) *SQLStorage {
+	c := *s
+	c.guardTimeout = guardTimeoutOf(d)
+	return &c
+}
+
+// Get implements Storage: one statement. While the database is locked it
+// tries again until ctx ends (without a deadline, for 10 s).
+func (s *SQLStorage) Get(ctx context.Context) (*Record, error) { return s.rows.get(ctx) }
+
+// Update implements Storage: one statement for a renewal, one transaction for
+// a change of leader. It retries like Get.
+func (s *SQLStorage) Update(ctx context.Context, record *Record, isLeaderChanged bool) error {
+	return s.rows.update(ctx, record, isLeaderChanged)
+}
+
+// Close frees what NewInMemorySQLStorage opened, for all storages derived from
+// this one; on any other storage it does nothing. It may be called again.
+func (s *SQLStorage) Close() error {
+	if s.close == nil {
+		return nil
+	}
+	return s.close()
+}
+
+func (s *SQLStorage) scope() string { return s.rows.scope() }

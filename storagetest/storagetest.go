@@ -1,0 +1,41 @@
+package storagetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/sqlelect/election"
+)
+
+// caseTimeout bounds one case, so that a Storage that hangs fails the test.
+const caseTimeout = 30 * time.Second
+
+// Run checks a Storage against the contract of [election.Storage], one subtest
+// per sentence; a failure names the sentence it breaks.
+//
+// For every subtest open returns two handles on one new, empty election. They
+// shall be as separate as two processes are: two connections, two pools, no
+// lock in common, so that a Storage that is right within one process only fails.
+// What is opened is closed by t.Cleanup.
+func Run(t *testing.T, open func(t *testing.T) (a, b election.Storage)) {
+	t.Helper()
+	for _, c := range cases() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a, b := open(t)
+			ctx, cancel := context.WithTimeout(t.Context(), caseTimeout)
+			defer cancel()
+			if err := c.check(ctx, a, b); err != nil {
+				t.Errorf("%v\nthe contract says: %s", err, c.sentence)
+			}
+		})
+	}
+}
+
+// testCase checks one sentence. It returns what it found wrong.
+type testCase struct {
+	name     string
+	sentence string
+	check    func(ctx context.Context, a, b election.Storage) error
+}

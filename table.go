@@ -1,0 +1,128 @@
+package election
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+
+	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// Where things stand in the table. The election named "" uses fixed ids, which
+// members that know only four columns use too; all others are found by name and
+// slot, and their rows have ids out of those members' way.
+const (
+	recordRowID = 1
+	leaderRowID = 2
+	firstID     = 100
+
+	recordSlot  = 0
+	leaderSlot  = 1
+	firstStripe = 2 // guard rows that some engines' guarded transactions write
+	lastStripe  = 99
+)
+
+const maxElectionName = 191 // bytes; what a key column holds on every engine
+
+// electionTable is one table and all that is known about it. Storages on it,
+// for any number of elections, share one.
+type electionTable struct {
+	db       *sql.DB
+	dialect  *dialect.Dialect
+	name     string // as the user gave it
+	quoted   string
+	identity string // of the database
+	// grown is set once the columns election and slot are known to exist. While
+	// it is not, only the election named "" works.
+	grown atomic.Bool
+}
+
+// openTable detects the engine, and creates or grows the table where needed.
+func openTable(ctx context.Context, db *sql.DB, name string) (*electionTable, error) {
+	if name == "" {
+		name = TableNameElection
+	}
+	var d *dialect.Dialect
+	var identity string
+	err := sqldb.Retry(ctx, func() (err error) {
+		if d, err = dialect.Detect(ctx, db); err == nil {
+			identity, err = d.Identity(ctx, db)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := d.CheckIdentifier(name); err != nil {
+		return nil, fmt.Errorf("table name %w", err)
+	}
+	t := &electionTable{db: db, dialect: d, name: name, quoted: d.Quote(name), identity: identity}
+	var incomplete *sqldb.MissingError
+	switch err := sqldb.Ensure(ctx, db, d, t.schema()); {
+	case err == nil:
+		t.grown.Store(true)
+	case errors.As(err, &incomplete): // four columns are there and serve the election named ""
+	default:
+		return nil, err
+	}
+	return t, nil
+}
+
+// schema is DO's columns and those that tell elections apart.
+func (t *electionTable) schema() sqldb.Table {
+	types := t.dialect.Types
+	return sqldb.Table{
+		Name: t.name,
+		Columns: []sqldb.Column{
+			{Name: "id", Type: types.Integer + " NOT NULL"},
+			{Name: "leader_id", Type: types.Text + " NOT NULL"},
+			{Name: "record", Type: types.Long},
+			{Name: "version", Type: types.Integer + " NOT NULL"},
+			{Name: "election", Type: types.Name, Added: true},
+			{Name: "slot", Type: types.Integer, Added: true},
+		},
+		Unique: []sqldb.Unique{{Suffix: "_election_slot", Columns: []string{"election", "slot"}}},
+	}
+}
+
+// isGrown looks again where it has to: a member that may alter the table can
+// have come since, and its guard rows count from then on.
+func (t *electionTable) isGrown(ctx context.Context, q sqldb.Execer) (bool, error) {
+	if t.grown.Load() {
+		return true, nil
+	}
+	missing, err := sqldb.Missing(ctx, q, t.dialect, t.schema())
+	if err != nil {
+		return false, err
+	}
+	if len(missing) > 0 {
+		return false, nil
+	}
+	t.grown.Store(true)
+	return true, nil
+}
+
+// schemaError says which SQL makes named elections possible.
+func (t *electionTable) schemaError(ctx context.Context) error {
+	missing, err := sqldb.Missing(ctx, t.db, t.dialect, t.schema())
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: named elections need more columns in table %q; run: %s",
+		ErrSchema, t.name, strings.Join(missing, "; "))
+}
+
+// sql fills the table's name in for % and the engine's placeholders for ?.
+func (t *electionTable) sql(query string) string {
+	return strings.Replace(t.dialect.Rebind(query), "%", t.quoted, 1)
+}
+
+// rowID draws the id of a new row of a named election. A clash with another
+// row is found by looking, and drawn again.
+func rowID() int64 { return firstID + rand.Int64N(math.MaxInt32-firstID) }
