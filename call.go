@@ -52,6 +52,8 @@ func (c *caller) close(ck clock.Clock) {
 	defer timer.Stop()
 	for _, k := range c.open {
 		k.cancel()
+	}
+	for _, k := range c.open {
 		select {
 		case <-k.ended:
 		case <-timer.C():
@@ -69,6 +71,8 @@ func (c *caller) get(now clock.Instant) *call {
 		case reply.err != nil:
 		case reply.record == nil:
 			reply.err = errors.New("election: storage returned no record and no error")
+		case reply.record.Version < 0:
+			reply.err = fmt.Errorf("election: storage returned version %d, which must not be negative", reply.record.Version)
 		default:
 			reply.record.dropUnreadable()
 		}

@@ -34,6 +34,7 @@ type campaign struct {
 	failures  int           // storage calls failed in a row
 	conflicts int           // writes lost in a row
 	brief     int           // reigns in a row that the callback ended early
+	lookedAt  time.Duration // when the last write, or none, was decided on
 	oldReads  int           // answers in a row older than what was seen
 	oldSince  time.Duration // the first of them
 
@@ -201,7 +202,7 @@ func (c *campaign) startRound(now clock.Instant) {
 		return
 	}
 	if c.caller.busy() {
-		c.nextRound = now.Mono + c.backoff(c.cfg.RenewInterval)
+		c.fail(now, fmt.Errorf("%d storage calls hang and ignore their ctx", maxCalls))
 		return
 	}
 	c.call = c.caller.get(now)
@@ -243,6 +244,7 @@ func (c *campaign) take(r reply, now clock.Instant) {
 		c.acknowledged(k, now)
 	case errors.Is(r.err, ErrRecordConflict) && k.next != nil:
 		// Nothing was stored by this call. Look again soon; the others try too.
+		c.self.refused(k.next)
 		c.conflicts++
 		c.endRound(now.Mono + c.jitter(min(c.cfg.RenewInterval/4, 2*time.Millisecond<<min(c.conflicts, 10))))
 	default:
@@ -259,6 +261,7 @@ func (c *campaign) read(rec *Record, now clock.Instant) {
 		c.oldReads = 0
 		c.observe(rec, now)
 	}
+	c.lookedAt = now.Mono
 	next, m := c.self.plan(base, now, c.want(now))
 	switch m {
 	case moveWait:
@@ -270,7 +273,9 @@ func (c *campaign) read(rec *Record, now clock.Instant) {
 	case moveExhausted:
 		c.fail(now, fmt.Errorf("the record's term leaves no room for a higher one: highest seen is %d", c.self.term))
 	case moveDuplicate:
-		c.report(now, Event{Kind: EventDuplicate})
+		if !c.stopping {
+			c.report(now, Event{Kind: EventDuplicate})
+		}
 		c.rest(now)
 		c.left = true // the entry is the other's
 		c.stop(now, fmt.Errorf("%w: %q", ErrDuplicateMember, c.cfg.ID), ErrDuplicateMember)
@@ -303,20 +308,15 @@ func (c *campaign) doubt(rec *Record, now clock.Instant) *Record {
 // records this member's reign.
 func (c *campaign) observe(rec *Record, now clock.Instant) {
 	id, term := c.self.leader.id, c.self.leader.term
-	back := c.self.wentBack(rec)
 	if r := c.reign; r != nil && r.cause == nil {
-		if cause := c.self.lost(rec, r.term); cause != nil {
+		if cause := c.self.lost(rec, r.term, now.Mono); cause != nil {
 			c.loseLease(now, cause)
-			back = back || cause == ErrHistoryLost && !rec.Unguarded
 		}
 	}
-	if back {
+	if c.self.wentBack(rec, now.Mono) {
 		c.loseHistory(now)
 	}
 	c.self.see(rec, now.Mono)
-	if c.release != nil && !(c.self.recorded(rec) && rec.Term == c.release.term) {
-		c.settleRelease()
-	}
 	c.noteRecord(rec, id, term, now)
 }
 
@@ -339,7 +339,6 @@ func (c *campaign) acknowledged(k *call, now clock.Instant) {
 	c.renewedAt = k.started.Time()
 	if k.move == moveRelease || k.move == moveLeave {
 		c.left = k.move == moveLeave
-		c.settleRelease()
 		if changesLeader(k.base, k.next) {
 			c.report(now, Event{Kind: EventReleased, Term: k.next.Term})
 		}
@@ -371,8 +370,8 @@ func (c *campaign) rest(now clock.Instant) {
 	}
 	if !c.stopping && c.reign == nil {
 		for _, free := range []time.Duration{max(c.self.freeAt(), c.heldBack), c.self.ownExpiry()} {
-			if free > now.Mono {
-				at = min(at, free)
+			if free > c.lookedAt { // it may have passed while a write was under way
+				at = min(at, max(free, now.Mono))
 			}
 		}
 	}

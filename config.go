@@ -24,6 +24,13 @@ const (
 // by a longer lease than this, so a leader must not trust itself for longer.
 const MaxLeaseDuration = 24 * time.Hour
 
+// minRenewTime leaves each of the three rounds between a renewal that is due and
+// the end of the trust 1 ms.
+const minRenewTime = 3 * time.Millisecond
+
+// forever stands for longer durations, which added to a moment would overflow.
+const forever = 100 * 365 * 24 * time.Hour
+
 const (
 	maxIDBytes     = 255     // what the leader_id column holds on every engine
 	maxTextBytes   = 1 << 10 // Name and Address, each
@@ -152,8 +159,9 @@ func (c *Config) validateDurations() error {
 	switch {
 	case c.LeaseDuration > MaxLeaseDuration:
 		return fmt.Errorf("LeaseDuration must be at most %v, is %v", MaxLeaseDuration, c.LeaseDuration)
-	case c.RenewInterval >= c.RenewDeadline:
-		return fmt.Errorf("RenewInterval (%v) must be shorter than RenewDeadline (%v)", c.RenewInterval, c.RenewDeadline)
+	case c.RenewInterval > c.RenewDeadline-minRenewTime:
+		return fmt.Errorf("RenewInterval (%v) must be shorter than RenewDeadline (%v), by at least %v",
+			c.RenewInterval, c.RenewDeadline, minRenewTime)
 	case c.RenewDeadline > c.LeaseDuration-c.RenewInterval:
 		return fmt.Errorf("RenewDeadline (%v) must be at most LeaseDuration - RenewInterval (%v - %v)",
 			c.RenewDeadline, c.LeaseDuration, c.RenewInterval)

@@ -55,6 +55,7 @@ func TestConfigRules(t *testing.T) {
 		"interval too long":  {func(c *election.Config) { c.RenewInterval = 8 * time.Second }, []string{"RenewInterval (8s)", "RenewDeadline (8s)"}},
 		"deadline too late":  {func(c *election.Config) { c.RenewDeadline = 9 * time.Second }, []string{"RenewDeadline (9s)", "LeaseDuration - RenewInterval"}},
 		"deadline too early": {func(c *election.Config) { c.RenewDeadline = time.Second }, []string{"RenewInterval (2s)", "RenewDeadline (1s)"}},
+		"no time to renew":   {func(c *election.Config) { c.RenewDeadline = 2*time.Second + 2 }, []string{"RenewInterval (2s)", "RenewDeadline", "3ms"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := validConfig()

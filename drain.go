@@ -53,7 +53,7 @@ func (c *campaign) believe() {
 func (c *campaign) drain(now clock.Instant, cause error, h handover) {
 	r := c.reign
 	r.cause, r.handover = cause, h
-	r.stopBy = now.Mono + c.cfg.StopTimeout
+	r.stopBy = now.Mono + min(c.cfg.StopTimeout, forever)
 	c.leading.Store(nil)
 	r.cancel(cause)
 	c.report(now, Event{Kind: EventDraining, Term: r.term, Err: cause})
@@ -73,7 +73,7 @@ func (c *campaign) loseLease(now clock.Instant, cause error) {
 
 // loseHistory forgets what was seen of a history that is gone.
 func (c *campaign) loseHistory(now clock.Instant) {
-	c.self.loseHistory(now.Mono)
+	c.self.forget(now.Mono)
 	c.oldReads = 0
 	c.report(now, Event{Kind: EventHistoryLost})
 }
@@ -98,6 +98,7 @@ func (c *campaign) callbackReturned(result callbackResult, now clock.Instant) {
 	r.cancel(nil)
 	c.reign = nil
 	c.heldBack = max(c.heldBack, now.Mono+r.handover.pause)
+	c.settleRelease() // of an earlier reign, whose release was overtaken
 	c.release = &release{r.term, r.handover}
 	c.nextRound = now.Mono
 	err := result.err
@@ -105,10 +106,13 @@ func (c *campaign) callbackReturned(result callbackResult, now clock.Instant) {
 		err = result.panic
 	}
 	c.report(now, Event{Kind: EventCallbackReturn, Term: r.term, Duration: ran, Err: err})
-	if result.panic != nil {
+	switch {
+	case result.panic != nil && c.stopping:
+		c.exit = fmt.Errorf("%w: %w", c.exit, result.panic)
+		c.leaveSoon(now)
+	case result.panic != nil:
 		c.stop(now, result.panic, nil)
-	}
-	if c.stopping {
+	case c.stopping:
 		c.leaveSoon(now)
 	}
 }
@@ -139,6 +143,8 @@ func (c *campaign) handle(q request, now clock.Instant) {
 		c.heldBack = max(c.heldBack, now.Mono+q.pause)
 	}
 	switch r := c.reign; {
+	case q.inside != nil && q.inside != r:
+		q.answer <- nil // a callback that has ended asks: its drain is long over
 	case r != nil && r.overrun:
 		q.answer <- fmt.Errorf("%w: it still runs", ErrCallbackOverrun)
 	case r != nil:
@@ -158,9 +164,9 @@ func (c *campaign) handle(q request, now clock.Instant) {
 			q.answer <- nil
 			return
 		}
-		r.handover.waiters = append(r.handover.waiters, q.answer)
+		r.handover.join(q)
 	case c.release != nil:
-		c.release.handover.waiters = append(c.release.handover.waiters, q.answer)
+		c.release.handover.join(q)
 	case q.target != "":
 		q.answer <- fmt.Errorf("%w: transfer by %q", ErrNotLeader, c.cfg.ID)
 	default:
@@ -186,7 +192,8 @@ func (c *campaign) handoverFor(q request, now clock.Instant) (*handover, error) 
 	case heir.Declines:
 		return nil, fmt.Errorf("%w: %q does not campaign at present", ErrUnknownMember, q.target)
 	}
-	return &handover{nominee: &Nominee{heir.ID, heir.Nonce}, pause: c.cfg.RenewInterval}, nil
+	// The heir looks within one RenewInterval and then needs the time of a write.
+	return &handover{nominee: &Nominee{heir.ID, heir.Nonce}, pause: 2 * c.cfg.RenewInterval}, nil
 }
 
 // mayCampaign reports whether this member may become leader now.
@@ -230,8 +237,12 @@ func (c *campaign) publish(s State) {
 	c.feed.publish(v.current())
 }
 
-// noteRecord reports what a record changed against the reign seen before it.
+// noteRecord acts on, and reports, what a record that was taken in has changed
+// against the reign seen before it.
 func (c *campaign) noteRecord(rec *Record, id string, term uint64, now clock.Instant) {
+	if c.release != nil && !(c.self.recorded(rec) && rec.Term == c.release.term) {
+		c.settleRelease()
+	}
 	if rec.LeaderID != id || rec.Term != term {
 		c.report(now, Event{Kind: EventLeaderObserved, Term: rec.Term})
 	}

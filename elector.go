@@ -16,8 +16,9 @@ type Elector interface {
 	// RunElection takes part in the election until ctx ends, and runs the
 	// LeaderCallback whenever this member leads. It blocks, and returns when all
 	// it started has stopped: the callback has returned, the leadership is
-	// released and this member has left the record, or that was tried for one
-	// RenewInterval.
+	// released and this member has left the record, or that was tried for the time
+	// of a renewal: RenewInterval or (RenewDeadline - RenewInterval) / 3, whichever
+	// is longer. Only a storage call that ignores its ctx may be left behind.
 	//
 	// It returns ctx.Err() when ctx ended; an error wrapping ErrCallbackOverrun
 	// when a callback is still running; ErrDuplicateMember; a *PanicError; with
@@ -28,8 +29,8 @@ type Elector interface {
 	// IsLeader reports whether this member leads, within its trust window. It
 	// does no I/O, takes no lock, allocates nothing and reads the clock at most
 	// once. It turns false by RenewDeadline after the start of the last
-	// acknowledged renewal, whatever else hangs, and at once when a resignation,
-	// transfer or shutdown begins.
+	// acknowledged renewal, whatever else hangs, and when a resignation, transfer
+	// or shutdown begins.
 	IsLeader() bool
 
 	// Term returns the term in which this member leads and true, or 0 and false
@@ -58,7 +59,8 @@ type Elector interface {
 	// ResignLeader, with ErrTransferred as cause. Errors: ErrNotLeader on a
 	// follower, ErrUnknownMember when the target is absent, expired or declines
 	// (the leadership goes on then), those of ResignLeader. A transfer to the leader
-	// itself returns nil and changes nothing.
+	// itself returns nil and changes nothing. Nil means that the leadership was
+	// given up, not that the heir has taken it.
 	TransferLeader(ctx context.Context, memberID string) error
 
 	// Observe returns a channel that holds the current Leadership first, then
@@ -92,7 +94,7 @@ type elector struct {
 	cfg      Config
 	requests chan request  // to the goroutine of RunElection
 	running  chan struct{} // closed when RunElection starts
-	stopped  chan struct{} // closed when it has returned
+	stopped  chan struct{} // closed when it answers no more requests
 	once     atomic.Bool
 	events   *eventQueue
 
@@ -123,10 +125,10 @@ func (e *elector) RunElection(ctx context.Context) error {
 	if e.once.Swap(true) {
 		return fmt.Errorf("%w: RunElection of member %q", ErrAlreadyRun, e.cfg.ID)
 	}
-	defer close(e.stopped)
 	stopEvents := e.events.start(e.cfg.RenewInterval)
 	c := newCampaign(ctx, e)
 	err := c.run(ctx)
+	close(e.stopped) // before the events are delivered: their receiver may ask something
 	e.events.emit(Event{Kind: EventStopped, Time: c.clock.Now().Time(), MemberID: e.cfg.ID, Err: err})
 	stopEvents()
 	return err
@@ -169,9 +171,12 @@ func (e *elector) ResignLeader(ctx context.Context, duration time.Duration) erro
 	if duration < 0 {
 		return fmt.Errorf("election: resign: duration must not be negative, is %v", duration)
 	}
+	duration = min(duration, forever)
 	e.mu.Lock()
 	if !e.isRunning() {
-		e.heldBackTo = time.Now().Add(duration)
+		if to := time.Now().Add(duration); to.After(e.heldBackTo) {
+			e.heldBackTo = to
+		}
 		e.mu.Unlock()
 		return nil
 	}

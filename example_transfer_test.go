@@ -18,7 +18,7 @@ func ExampleElector_transferLeader() {
 	var electors sync.WaitGroup
 	join := func(id string) election.Elector {
 		elector, _ := election.NewElector(election.Config{
-			ID: id, Storage: storage, RenewInterval: 10 * time.Millisecond,
+			ID: id, Storage: storage, RenewInterval: 50 * time.Millisecond,
 			LeaderCallback: func(ctx context.Context) error {
 				led <- id
 				<-ctx.Done()

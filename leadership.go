@@ -43,8 +43,7 @@ func LeadershipFromContext(ctx context.Context) (Leadership, bool) {
 // outside the callback on the leader's behalf, such as a request handler: a
 // TxnWithLeaderLock under it is held to l's term. Take l from
 // LeadershipFromContext, Observe or Status; a Leadership built by hand applies
-// to every storage, an empty one to none: it refuses every guarded transaction
-// of its election.
+// to every storage. One without a Leader refuses every guarded transaction.
 func ContextWithLeadership(ctx context.Context, l Leadership) context.Context {
 	ctx = context.WithValue(ctx, leadershipKey{scope: l.scope}, l)
 	return context.WithValue(ctx, leadershipKey{innermost: true}, l)

@@ -20,6 +20,7 @@ type observation struct {
 	term    uint64        // the highest term seen
 	longest time.Duration // the longest lease seen, our own included
 	barred  time.Duration // history was lost: no acquisition before this moment
+	ownTerm uint64        // the last term that this process is known to have acquired
 
 	leader  reignSight
 	nominee nomineeSight
@@ -113,7 +114,7 @@ func (o *observation) seeLeader(rec *Record, members map[string]sighting, now ti
 	entry, there := members[rec.LeaderID]
 	last, wasThere := o.members[rec.LeaderID]
 	switch {
-	case there && rec.LeaderID == o.ownID && entry.nonce == o.ownNonce:
+	case there && rec.LeaderID == o.ownID && entry.nonce == o.ownNonce && rec.Term != o.ownTerm:
 	case there && (!wasThere || entry.since != last.since):
 		o.leader.since = entry.since
 	case !there && wasThere:

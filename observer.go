@@ -53,6 +53,7 @@ func NewObserver(storage Storage, config ObserverConfig) (Observer, error) {
 		return nil, fmt.Errorf("election: invalid observer: LeaseDuration must be between 0 and %v, is %v",
 			MaxLeaseDuration, config.LeaseDuration)
 	}
+	config.PollInterval = min(config.PollInterval, forever)
 	return &observer{storage: storage, cfg: config, events: newEventQueue(config.Logger, config.OnEvent)}, nil
 }
 

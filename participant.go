@@ -74,7 +74,7 @@ func (p *participant) plan(rec *Record, now clock.Instant, w want) (*Record, mov
 		// Writing on it tells a lagging replica from a history that went back.
 	case whose == entryRival:
 		return nil, moveDuplicate
-	case w.leave:
+	case w.leave && !p.isOld(rec):
 		return nil, moveLeft
 	default:
 		return nil, moveWait
@@ -88,11 +88,14 @@ func (p *participant) plan(rec *Record, now clock.Instant, w want) (*Record, mov
 		return nil, moveWait
 	case w.leave:
 		if own == nil && !recorded {
+			if p.isOld(rec) {
+				return nil, moveWait // it may be from before this member joined
+			}
 			return nil, moveLeft
 		}
 		next.remove(p.cfg.ID)
 		if recorded {
-			next.LeaderID, next.Nominee = "", nil
+			next.LeaderID, next.Nominee = "", w.nomineeFor(rec.Term)
 		}
 		return p.raiseFloor(next), moveLeave
 	case recorded && w.reign == rec.Term:
@@ -101,16 +104,28 @@ func (p *participant) plan(rec *Record, now clock.Instant, w want) (*Record, mov
 		}
 		p.evict(next, now.Mono)
 		return p.renewed(next, now, false), moveRenew
-	case recorded && (w.release == rec.Term || !w.campaign):
-		next.LeaderID, next.Nominee = "", nil
-		if w.release == rec.Term {
-			next.Nominee = w.nominee
-		}
+	case (recorded || p.outlived(rec, now.Mono)) && (w.release == rec.Term || !w.campaign):
+		next.LeaderID, next.Nominee = "", w.nomineeFor(rec.Term)
 		return p.renewed(next, now, !w.campaign), moveRelease
 	case w.campaign && !p.isOld(rec) && p.free(rec, recorded, now.Mono):
 		return p.acquisition(next, now)
 	}
 	return p.following(next, now, w)
+}
+
+// nomineeFor is whom a release of that term names.
+func (w want) nomineeFor(term uint64) *Nominee {
+	if w.release != term {
+		return nil
+	}
+	return w.nominee
+}
+
+// outlived reports whether rec names an earlier process of this member whose
+// lease is over. If this one does not want to lead it must release the
+// leadership: its own renewals make the recorded leader look alive to the others.
+func (p *participant) outlived(rec *Record, now time.Duration) bool {
+	return rec.LeaderID == p.cfg.ID && !p.isOld(rec) && p.free(rec, false, now)
 }
 
 // following renews the entry of a member that does not lead. One that was named
@@ -180,7 +195,7 @@ func (p *participant) ownExpiry() time.Duration {
 }
 
 // recorded reports whether rec names this process as leader: by ID, in a term
-// that no other process with that ID can have acquired.
+// that it tried to acquire. (That the ID is its own is for identify to say.)
 func (p *participant) recorded(rec *Record) bool {
 	_, own := p.terms[rec.Term]
 	return own && rec.LeaderID == p.cfg.ID
@@ -217,9 +232,10 @@ func (p *participant) renewed(next *Record, now clock.Instant, declines bool) *R
 
 // raiseFloor lets the record remember what this process does.
 func (p *participant) raiseFloor(next *Record) *Record {
+	floor := max(p.term, next.TermFloor) // an old record may remember more than we do
 	next.TermFloor = 0
-	if p.term > next.Term {
-		next.TermFloor = p.term
+	if floor > next.Term {
+		next.TermFloor = floor
 	}
 	return next
 }
@@ -260,31 +276,55 @@ func (p *participant) wrote(renewTime time.Time) bool {
 
 // lost returns nil while rec, which is not old, still records this process's
 // reign of that term, else the cause of its end.
-func (p *participant) lost(rec *Record, term uint64) error {
+func (p *participant) lost(rec *Record, term uint64, now time.Duration) error {
+	back := p.wentBack(rec, now)
 	switch {
-	case rec.LeaderID == p.cfg.ID && rec.Term == term && !rec.Unguarded && !p.wentBack(rec):
+	case rec.LeaderID == p.cfg.ID && rec.Term == term && !rec.Unguarded && !back:
 		return nil
-	case rec.LeaderID == p.cfg.ID || rec.Term < term || p.wentBack(rec):
+	case rec.LeaderID == p.cfg.ID || back:
 		return ErrHistoryLost
 	}
 	return ErrLeaseExpired
 }
 
-// wentBack reports whether rec holds an own entry older than one that was
-// acknowledged: history went back and has since grown past the version seen.
-func (p *participant) wentBack(rec *Record) bool {
+// wentBack reports whether rec, although not old, is of another history than the
+// one seen: that went back, and has since grown past the version seen. Then its
+// term is lower, or our own entry is older than one that was acknowledged, or it
+// is missing though nobody had a reason to evict it.
+func (p *participant) wentBack(rec *Record, now time.Duration) bool {
 	own, ok := rec.FindMember(p.cfg.ID)
-	return ok && own.Nonce == p.ownNonce && own.Renewals < p.acked
+	switch {
+	case rec.Term < p.leader.term:
+		return true
+	case ok:
+		return own.Nonce == p.ownNonce && own.Renewals < p.acked
+	}
+	return p.joined && !p.expired(p.cfg.ID, now)
+}
+
+// forget makes this process a newcomer to a history that is not the one it saw.
+func (p *participant) forget(now time.Duration) {
+	p.loseHistory(now)
+	p.joined = false
+}
+
+// refused takes in that next lost against another write: nothing of it is stored,
+// so its counter may be used again.
+func (p *participant) refused(next *Record) {
+	if own, ok := next.FindMember(p.cfg.ID); ok && own.Renewals == p.renewals {
+		p.renewals--
+	}
 }
 
 // stored takes in a record of our own that the storage has acknowledged.
 func (p *participant) stored(next *Record, m move, now time.Duration) {
 	next.Version++
-	p.see(next, now)
-	p.joined = m != moveLeave
-	p.acked, p.ackedAt = p.renewals, p.written
 	if m == moveAcquire {
 		clear(p.terms) // earlier attempts can no longer be stored
 		p.terms[next.Term] = struct{}{}
+		p.ownTerm = next.Term
 	}
+	p.see(next, now)
+	p.joined = m != moveLeave
+	p.acked, p.ackedAt = p.renewals, p.written
 }

@@ -30,7 +30,7 @@ func (p *participant) turn(t *testing.T, rec *Record, now time.Duration, w want)
 	}
 	require.False(t, next.Unguarded)
 	if p.isOld(rec) {
-		p.loseHistory(now)
+		p.forget(now)
 	}
 	p.stored(next, m, now)
 	return next.Clone(), m
@@ -196,14 +196,14 @@ func TestLost(t *testing.T) {
 	rec, _ := a.turn(t, &Record{}, 0, campaigning)
 	rec, _ = a.turn(t, rec, time.Second, want{reign: rec.Term, due: true})
 	change := func(f func(*Record)) *Record { c := rec.Clone(); f(c); return c }
-	require.NoError(t, a.lost(rec, rec.Term))
-	require.Equal(t, ErrLeaseExpired, a.lost(change(func(r *Record) { r.LeaderID = "b"; r.Term++ }), rec.Term))
-	require.Equal(t, ErrLeaseExpired, a.lost(change(func(r *Record) { r.LeaderID = "" }), rec.Term))
+	require.NoError(t, a.lost(rec, rec.Term, time.Second))
+	require.Equal(t, ErrLeaseExpired, a.lost(change(func(r *Record) { r.LeaderID = "b"; r.Term++ }), rec.Term, time.Second))
+	require.Equal(t, ErrLeaseExpired, a.lost(change(func(r *Record) { r.LeaderID = "" }), rec.Term, time.Second))
 	for _, gone := range []*Record{
 		change(func(r *Record) { r.Unguarded = true }),
 		change(func(r *Record) { r.Term-- }),
 		change(func(r *Record) { r.Members[0].Renewals-- }),
 	} {
-		require.Equal(t, ErrHistoryLost, a.lost(gone, rec.Term))
+		require.Equal(t, ErrHistoryLost, a.lost(gone, rec.Term, time.Second))
 	}
 }

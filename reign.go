@@ -2,6 +2,7 @@ package election
 
 import (
 	"context"
+	"fmt"
 	"runtime/debug"
 	"time"
 
@@ -37,6 +38,16 @@ func (h *handover) answer(err error) {
 		w <- err
 	}
 	h.waiters = nil
+}
+
+// join lets q wait for the handover under way. A transfer joins only one to the
+// same heir.
+func (h *handover) join(q request) {
+	if q.target != "" && (h.nominee == nil || h.nominee.ID != q.target) {
+		q.answer <- fmt.Errorf("%w: it is being given up already, and not to %q", ErrNotLeader, q.target)
+		return
+	}
+	h.waiters = append(h.waiters, q.answer)
 }
 
 // callbackResult is how a callback ended. runtime.Goexit counts as a return.
