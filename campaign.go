@@ -313,7 +313,7 @@ func (c *campaign) observe(rec *Record, now clock.Instant) {
 			c.loseLease(now, cause)
 		}
 	}
-	if c.self.wentBack(rec, now.Mono) {
+	if c.self.wentBack(rec, now.Mono) || c.reign == nil && c.self.replaced(rec, now.Mono) {
 		c.loseHistory(now)
 	}
 	c.self.see(rec, now.Mono)

@@ -302,6 +302,15 @@ func (p *participant) wentBack(rec *Record, now time.Duration) bool {
 	return p.joined && !p.expired(p.cfg.ID, now)
 }
 
+// replaced reports whether rec, although this member has joined, holds an entry of
+// another process with its ID. With a reign at stake that is a rival. Without one
+// it may also be an earlier process's entry in a restored record: this member
+// starts anew, and learns whether the other one lives.
+func (p *participant) replaced(rec *Record, now time.Duration) bool {
+	own, ok := rec.FindMember(p.cfg.ID)
+	return ok && p.joined && p.identify(own, now) == entryRival
+}
+
 // forget makes this process a newcomer to a history that is not the one it saw.
 func (p *participant) forget(now time.Duration) {
 	p.loseHistory(now)

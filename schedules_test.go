@@ -138,22 +138,46 @@ func TestTrap11FloorSurvivesAMemberThatKnowsLess(t *testing.T) {
 // A backup from the time of an earlier process with this ID is restored, and has
 // grown before we look: that is lost history, not a second process.
 func TestTrap12RestoredEntryIsNoRival(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, restoredEntry)
+	}
+}
+
+func restoredEntry(t *testing.T) {
+	memory := storagetest.NewMemory()
+	p := newParty(t)
+	for i := range 8 {
+		p.join(fmt.Sprint("m", i), memory.Handle())
+	}
+	earlier := p.join("a", memory.Handle())
+	<-time.After(5 * time.Second) // virtual time
+	backup := memory.Rows()
+	_ = earlier.leave()
+	a := p.join("a", memory.Handle())
+	<-time.After(50 * time.Millisecond) // virtual time
+	memory.SetRows(backup)
+	<-time.After(20 * time.Second) // virtual time
+	require.False(t, a.ended(), "%v", a.err)
+	require.Len(t, a.GetMembers(), 9)
+}
+
+// A follower whose entry a living process replaced ends all the same.
+func TestTrap12FollowersEntryTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := storagetest.NewMemory()
 		p := newParty(t)
-		for i := range 8 {
-			p.join(fmt.Sprint("m", i), memory.Handle())
-		}
-		earlier := p.join("a", memory.Handle())
+		p.join("leader", memory.Handle())
+		synctest.Wait()
+		var cut atomic.Bool
+		a := p.join("a", cutOff(memory, &cut))
 		<-time.After(5 * time.Second)
-		backup := memory.Rows()
-		_ = earlier.leave()
-		a := p.join("a", memory.Handle())
-		<-time.After(50 * time.Millisecond)
-		memory.SetRows(backup)
-		<-time.After(20 * time.Second)
-		require.False(t, a.ended(), "%v", a.err)
-		require.Len(t, a.GetMembers(), 9)
+		cut.Store(true)
+		again := p.join("a", memory.Handle())
+		<-time.After(15 * time.Second)
+		cut.Store(false)
+		waitFor(t, time.Minute, "the first process ends", a.ended)
+		require.ErrorIs(t, a.err, election.ErrDuplicateMember)
+		require.False(t, again.ended())
 	})
 }
 
