@@ -166,13 +166,15 @@ func indexes(d *dialect.Dialect, t Table, have [][]string) (statements []string)
 	return statements
 }
 
-// indexName is unique in the database even where long names are cut short.
+// indexName is unique in the database even where long names are cut short. It
+// does not begin with the table's name: engines reserve prefixes ("sqlite_") that
+// the name and the suffix may make up together.
 func indexName(d *dialect.Dialect, table, suffix string) string {
-	if name := table + suffix; len(name) <= d.MaxIdentifier {
+	if name := "key_" + table + suffix; len(name) <= d.MaxIdentifier {
 		return name
 	}
 	sum := sha256.Sum256([]byte(table))
-	return "election_" + hex.EncodeToString(sum[:8]) + suffix
+	return "key_" + hex.EncodeToString(sum[:8]) + suffix
 }
 
 // columnsOf returns the table's column names in lower case.
