@@ -20,7 +20,7 @@ vet: ## go vet, in all modules
 lint: ## formatting, staticcheck and the rules on the source tree
 	.ci/run format staticcheck archtest
 
-fuzz: ## fuzz each target for a while (FUZZTIME=1m, or 5000x inputs)
+fuzz: ## fuzz each target for a while (FUZZTIME=1m, or 2000x inputs)
 	.ci/run fuzz
 
 bench: ## run the benchmarks
