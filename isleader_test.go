@@ -131,3 +131,34 @@ func BenchmarkIsLeader(b *testing.B) {
 		}
 	})
 }
+
+// A leader on a machine that slept past its trust steps down and says why.
+func TestLeaderStepsDownAfterTheMachineSlept(t *testing.T) {
+	c := &steered{now: at(0)}
+	events := make(chan Event, 100)
+	storage := &lastingStorage{}
+	e, err := NewElector(Config{ID: "a", Storage: storage, OnEvent: func(e Event) { events <- e },
+		LeaderCallback: func(ctx context.Context) error { <-ctx.Done(); return nil }})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(clock.With(context.Background(), c))
+	ended := make(chan error, 1)
+	go func() { ended <- e.RunElection(ctx) }()
+	for (<-events).Kind != EventAcquired {
+	}
+	c.move(clock.Instant{Boot: time.Hour}) // neither the monotonic nor the wall clock shows it
+	require.NoError(t, e.TransferLeader(context.Background(), "a"), "any request wakes the loop, whose timers are held back")
+	slept, cause := time.Duration(0), error(nil)
+	for cause == nil {
+		switch e := <-events; e.Kind {
+		case EventSuspended:
+			slept = e.Duration
+		case EventDraining:
+			cause = e.Err
+		}
+	}
+	require.Equal(t, time.Hour, slept)
+	require.Equal(t, ErrLeaseExpired, cause)
+	require.False(t, e.IsLeader())
+	cancel()
+	<-ended
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
 
 	"github.com/sqlelect/election"
 	"github.com/sqlelect/election/internal/dbtest"
@@ -260,5 +261,48 @@ func TestElectionsInOneTable(t *testing.T) {
 			require.NoError(t, electors[1].ResignLeader(t.Context(), time.Hour))
 			require.Equal(t, len(names)-1, len(p.leaders()))
 		})
+	})
+}
+
+// A guarded transaction that lasts longer than RenewInterval is reported: on an
+// engine with one writer it holds up the renewals.
+func TestGuardThatIsSlowIsReported(t *testing.T) {
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		synctest.Test(t, func(t *testing.T) {
+			storage, err := kind.open(db.Open(t), "", "")
+			require.NoError(t, err)
+			slow := make(chan election.Event, 10)
+			took := make(chan error, 1)
+			p := newParty(t)
+			p.join("a", storage, func(c *election.Config) {
+				c.OnEvent = func(e election.Event) {
+					if e.Kind == election.EventGuardSlow {
+						slow <- e
+					}
+				}
+				c.LeaderCallback = func(ctx context.Context) error {
+					took <- guardedFor(storage, ctx, "a", election.DefaultRenewInterval+time.Second)
+					return stay(ctx)
+				}
+			})
+			require.NoError(t, <-took)
+			e := <-slow
+			require.Greater(t, e.Duration, election.DefaultRenewInterval)
+			require.NotZero(t, e.Term)
+		})
+	})
+}
+
+// guardedFor holds a guarded transaction open for d of virtual time.
+func guardedFor(storage election.Storage, ctx context.Context, id string, d time.Duration) error {
+	if s, ok := storage.(*election.ORMStorage); ok {
+		return s.TxnWithLeaderLock(ctx, id, func(*gorm.DB) error {
+			<-time.After(d) // virtual time
+			return nil
+		})
+	}
+	return storage.(*election.SQLStorage).TxnWithLeaderLock(ctx, id, func(*sql.Tx) error {
+		<-time.After(d) // virtual time
+		return nil
 	})
 }
