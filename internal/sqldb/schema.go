@@ -72,7 +72,7 @@ func Ensure(ctx context.Context, db *sql.DB, d *dialect.Dialect, t Table) error 
 	for range 3 {
 		failure = nil
 		for _, statement := range missing {
-			failure = errors.Join(failure, change(ctx, db, statement))
+			failure = errors.Join(failure, change(ctx, db, d.BoundedDDL+statement))
 		}
 		if missing, err = Missing(ctx, db, d, t); err != nil || len(missing) == 0 {
 			return err
@@ -168,7 +168,7 @@ func indexes(d *dialect.Dialect, t Table, have [][]string) (statements []string)
 
 // indexName is unique in the database even where long names are cut short.
 func indexName(d *dialect.Dialect, table, suffix string) string {
-	if name := table + suffix; len(name) <= d.MaxIdentifier {
+	if name := table + suffix; d.CheckIdentifier(name) == nil {
 		return name
 	}
 	sum := sha256.Sum256([]byte(table))
