@@ -55,6 +55,10 @@ func IsRetryable(err error) bool {
 // a conflict; ErrOutcomeUnknown, the only one after which the transaction may
 // have been committed; fn's; ctx's.
 //
+// On MariaDB, MySQL and PostgreSQL, fn must close its Rows; what precedes a raw
+// COMMIT or, but for PostgreSQL, DDL in fn is committed by it, while the guard
+// still holds; and what fn writes after an early end is refused, or lost.
+//
 // Until it ends, no change of leader can be committed. On SQLite no other write
 // of any kind can, renewals included: keep it shorter than RenewInterval, write
 // through tx only, and do not nest two. There it needs the driver's commit and
@@ -79,7 +83,7 @@ func (e electionRows) guarded(ctx context.Context, leaderID string, timeout time
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("guard timeout of %v has passed", timeout))
 	defer cancel()
-	g, err := c.acquire(ctx)
+	g, err := c.acquire(ctx, timeout)
 	if err != nil {
 		return c.failed(err)
 	}
@@ -112,34 +116,33 @@ func (c *claim) readTerm(ctx context.Context) error {
 	return nil
 }
 
-// guard returns the write that holds the leadership in place: whoever changes
-// the leader writes the same row. On SQLite it takes the write lock as well,
-// being the transaction's first statement.
-func (c *claim) guard() (query string, args []any) {
+// guard is the condition that the transaction holds in place.
+func (c *claim) guard(timeout time.Duration) dialect.Claim {
 	r := c.leaderRow()
-	query = "UPDATE % SET version = version WHERE " + r.where + " AND " + c.dialect.ByteEqual("leader_id")
-	args = append(r.args, c.leaderID)
+	where, args := r.where+" AND "+c.dialect.ByteEqual("leader_id"), append(r.args, c.leaderID)
 	if c.inTerm {
-		query, args = query+" AND version = ?", append(args, int64(c.reign.Term))
+		where, args = where+" AND version = ?", append(args, int64(c.reign.Term))
 	}
-	return c.sql(query), args
+	return dialect.Claim{Table: c.quoted, Where: where, Args: args, Election: c.election, Timeout: timeout}
 }
 
 // acquire returns a transaction that holds the guard. It waits until ctx ends
 // for whoever holds the lock; each attempt has a connection of its own, so that
 // a pool of one is not blocked meanwhile for this process's renewals.
-func (c *claim) acquire(ctx context.Context) (g *guardedTxn, err error) {
+func (c *claim) acquire(ctx context.Context, timeout time.Duration) (g *guardedTxn, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, endOf(ctx)
 	}
 	err = sqldb.Retry(ctx, func() error {
-		g, err = c.begin(ctx)
-		return err
+		return sqldb.OnLiveConn(func() error {
+			g, err = c.begin(ctx, timeout)
+			return err
+		})
 	})
 	return g, err
 }
 
-func (c *claim) begin(ctx context.Context) (_ *guardedTxn, err error) {
+func (c *claim) begin(ctx context.Context, timeout time.Duration) (_ *guardedTxn, err error) {
 	g := &guardedTxn{claim: c}
 	if g.conn, err = c.db.Conn(ctx); err != nil {
 		return nil, err
@@ -165,16 +168,15 @@ func (c *claim) begin(ctx context.Context) (_ *guardedTxn, err error) {
 	if err != nil {
 		return nil, err
 	}
-	query, args := c.guard()
-	n, err := sqldb.Exec(ctx, g.tx, query, args...)
+	held, err := g.fence.Hold(ctx, g.tx, c.guard(timeout))
 	switch {
 	case err != nil:
 		return nil, err
-	case n == 0:
+	case !held:
 		return nil, ErrNotLeader
 	}
 	g.since = time.Now()
-	return g, g.fence.Hold(ctx, g.tx)
+	return g, nil
 }
 
 // endOf says why ctx ended.
@@ -195,8 +197,9 @@ type guardedTxn struct {
 	cancel context.CancelFunc
 	since  time.Time // it holds the guard
 
-	ended   bool // by us, or found ended
-	discard bool // the connection may be in a state that we do not know
+	ended     bool // by us, or found ended
+	committed bool
+	discard   bool // the connection may be in a state that we do not know
 }
 
 // run calls fn and commits. However fn ends (it returns, panics or calls Goexit),
@@ -253,6 +256,7 @@ func (g *guardedTxn) commit(ctx context.Context) error {
 	err := g.end(g.tx.Commit)
 	switch {
 	case err == nil:
+		g.committed = true
 		return nil
 	case g.dialect.RolledBack(err):
 		return fmt.Errorf("commit: %w", err)
@@ -280,7 +284,7 @@ func (g *guardedTxn) close() (err error) {
 		_ = g.end(g.tx.Rollback) // an error is reported by what led here, and discards the connection
 	}
 	if g.fence != nil {
-		err = g.fence.Lift(g.discard)
+		err = g.fence.Lift(g.committed, g.discard)
 	}
 	if g.cancel != nil {
 		g.cancel()

@@ -15,78 +15,133 @@ import (
 
 	"github.com/sqlelect/election"
 	"github.com/sqlelect/election/internal/dbtest"
+	"github.com/sqlelect/election/internal/dialect"
 )
 
-// endings are the ways in which a transaction can end inside fn.
-func endings() map[string]func(tx *sql.Tx) {
-	raw := func(statements ...string) func(tx *sql.Tx) {
-		return func(tx *sql.Tx) {
+// ending is a way in which a transaction can end inside fn.
+type ending struct {
+	run func(t *testing.T, w guardWorld, tx *sql.Tx)
+	// What was written before is committed, while the guard still held: no server
+	// can be kept from obeying a COMMIT. SQLite can.
+	commits bool
+	// The connection is in a transaction again, which may hold a lock.
+	locks bool
+	// The server does not count what follows as a new transaction, so that a raw
+	// COMMIT after it would be obeyed.
+	goesOn bool
+}
+
+// endings are those that exist on an engine.
+func endings(engine string) map[string]ending {
+	raw := func(statements ...string) func(*testing.T, guardWorld, *sql.Tx) {
+		return func(_ *testing.T, _ guardWorld, tx *sql.Tx) {
 			for _, s := range statements {
 				_, _ = tx.Exec(s)
 			}
 		}
 	}
-	return map[string]func(tx *sql.Tx){
-		"RawCommit":        raw("COMMIT"),
-		"RawRollback":      raw("ROLLBACK"),
-		"RollbackAndBegin": raw("ROLLBACK", "BEGIN"),
-		"CommitAndBegin":   raw("COMMIT", "BEGIN"),
-		"RollbackCommit":   raw("ROLLBACK", "BEGIN", "INSERT INTO log (entry) VALUES ('smuggled')", "COMMIT"),
-		"Savepoint":        raw("ROLLBACK", "SAVEPOINT s", "INSERT INTO log (entry) VALUES ('smuggled')", "RELEASE s"),
-		"OneString":        raw("ROLLBACK; INSERT INTO log (entry) VALUES ('smuggled')"),
-		"Commit":           func(tx *sql.Tx) { _ = tx.Commit() },
-		"Rollback":         func(tx *sql.Tx) { _ = tx.Rollback() },
-		"OrRollback":       raw("INSERT OR ROLLBACK INTO log (entry) VALUES ('before')"),
-		"Interrupted": func(tx *sql.Tx) {
-			// Until it hits a statement that is under way: that one takes the
-			// transaction with it. (One driver's interrupt can miss, so it must end.)
-			for timeout := 5 * time.Millisecond; ; timeout *= 2 {
-				ctx, cancel := context.WithTimeout(context.Background(), timeout)
-				_, _ = tx.ExecContext(ctx, `INSERT INTO log SELECT n FROM
-					(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 1000000) SELECT n FROM c) WHERE n < 0`)
-				cancel()
-				var n int
-				if tx.QueryRow("SELECT COUNT(*) FROM log").Scan(&n) != nil || n == 0 {
-					return
-				}
-			}
-		},
+	commits := engine != "sqlite"
+	all := map[string]ending{
+		"RawCommit":        {run: raw("COMMIT"), commits: commits},
+		"RawRollback":      {run: raw("ROLLBACK")},
+		"RollbackAndBegin": {run: raw("ROLLBACK", "BEGIN"), locks: true},
+		"CommitAndBegin":   {run: raw("COMMIT", "BEGIN"), commits: commits, locks: true},
+		"RollbackCommit":   {run: raw("ROLLBACK", "BEGIN", "INSERT INTO log (entry) VALUES ('smuggled')", "COMMIT")},
+		"Savepoint":        {run: raw("ROLLBACK", "SAVEPOINT s", "INSERT INTO log (entry) VALUES ('smuggled')", "RELEASE SAVEPOINT s")},
+		"Commit":           {run: func(_ *testing.T, _ guardWorld, tx *sql.Tx) { _ = tx.Commit() }, commits: commits},
+		"Rollback":         {run: func(_ *testing.T, _ guardWorld, tx *sql.Tx) { _ = tx.Rollback() }},
+	}
+	switch engine {
+	case "sqlite":
+		all["OneString"] = ending{run: raw("ROLLBACK; INSERT INTO log (entry) VALUES ('smuggled')")}
+		all["OrRollback"] = ending{run: raw("INSERT OR ROLLBACK INTO log (entry) VALUES ('before')")}
+		all["Interrupted"] = ending{run: interrupt}
+	case "postgres":
+		all["OneString"] = ending{run: raw("ROLLBACK; INSERT INTO log (entry) VALUES ('smuggled')")}
+		all["Error"] = ending{run: raw("nonsense"), locks: true} // until it is rolled back
+	case "mysql":
+		all["DDL"] = ending{run: raw("CREATE TABLE IF NOT EXISTS other (x INTEGER)"), commits: true}
+		all["Deadlock"] = ending{run: deadlock, goesOn: true}
+	}
+	return all
+}
+
+// interrupt ends statements until it hits one that is under way: that one takes
+// the transaction with it. (One driver's interrupt can miss, so it must end.)
+func interrupt(_ *testing.T, _ guardWorld, tx *sql.Tx) {
+	for timeout := 5 * time.Millisecond; ; timeout *= 2 {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		_, _ = tx.ExecContext(ctx, `INSERT INTO log SELECT n FROM
+			(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 1000000) SELECT n FROM c) WHERE n < 0`)
+		cancel()
+		var n int
+		if tx.QueryRow("SELECT COUNT(*) FROM log").Scan(&n) != nil || n == 0 {
+			return
+		}
 	}
 }
 
+// deadlock makes tx the victim of one: it is the smaller of the two.
+func deadlock(t *testing.T, w guardWorld, tx *sql.Tx) {
+	other, err := w.otherDB.Begin()
+	require.NoError(t, err)
+	defer func() { _ = other.Rollback() }()
+	_, err = other.Exec("INSERT INTO log (entry) VALUES ('1'), ('2'), ('3'), ('4'), ('5'), ('6'), ('7'), ('8')")
+	require.NoError(t, err)
+	freed := make(chan error)
+	go func() {
+		_, err := other.Exec("DELETE FROM log WHERE entry = 'before'")
+		freed <- err
+	}()
+	lost := write(tx, "1")
+	require.NoError(t, <-freed)
+	require.Equal(t, dialect.Retry, dialect.Classify(lost), "%v", lost)
+}
+
 // The transaction ends inside fn, another member takes over, fn writes on and
-// returns nil: nothing lands, and the error says so.
+// returns nil: nothing more lands, and the error says so.
 func TestTrap24TransactionEndsInside(t *testing.T) {
 	t.Parallel()
 	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
-		for name, end := range endings() {
+		for name, end := range endings(db.Engine) {
 			t.Run(name, func(t *testing.T) {
 				w := newGuardWorld(t, db.Fresh(t), kind)
 				err := guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
 					require.NoError(t, write(tx, "before"))
-					end(tx)
-					if name != "RollbackAndBegin" && name != "CommitAndBegin" { // these may hold a lock again
+					end.run(t, w, tx)
+					if !end.locks {
 						mustLead(t, w.b, "b")
 					}
 					_ = write(tx, "after")
-					_, _ = tx.Exec("COMMIT")
-					_ = write(tx, "after commit")
+					if !end.goesOn {
+						_, _ = tx.Exec("COMMIT")
+						_ = write(tx, "after commit")
+					}
 					return nil
 				})
 				require.ErrorIs(t, err, election.ErrTxnEnded)
 				assert.NotErrorIs(t, err, election.ErrOutcomeUnknown)
-				assert.Empty(t, w.entries(t))
+				if end.commits {
+					assert.Equal(t, []string{"before"}, w.entries(t))
+				} else {
+					assert.Empty(t, w.entries(t))
+				}
 
-				// An error of fn is kept beside it.
+				// An error of fn is kept, beside what is known without asking the server.
 				mustLead(t, w.b, "a")
+				dbtest.Exec(t, w.otherDB, "DELETE FROM log")
 				boom := errors.New("boom")
 				err = guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
 					require.NoError(t, write(tx, "before"))
-					end(tx)
+					end.run(t, w, tx)
+					_ = write(tx, "after")
 					return boom
 				})
-				require.ErrorIs(t, err, election.ErrTxnEnded)
 				require.ErrorIs(t, err, boom)
+				if db.Engine == "sqlite" {
+					require.ErrorIs(t, err, election.ErrTxnEnded)
+				}
+				assert.NotContains(t, w.entries(t), "after")
 				requireUsable(t, w)
 			})
 		}
@@ -224,11 +279,17 @@ func TestTrap28ConnectionIsRestored(t *testing.T) {
 				require.ErrorContains(t, err, "guard timeout of 20ms")
 			}},
 			{"OpenRows", func(t *testing.T) {
-				require.NoError(t, run(t.Context(), func(tx *sql.Tx) error {
+				err := run(t.Context(), func(tx *sql.Tx) error {
 					rows, err := tx.Query("SELECT 1 UNION SELECT 2")
 					require.True(t, rows.Next())
 					return err // never closed
-				}))
+				})
+				if db.Engine == "sqlite" {
+					require.NoError(t, err)
+				} else { // the connection is busy with them
+					require.Error(t, err)
+					require.NotErrorIs(t, err, election.ErrOutcomeUnknown)
+				}
 			}},
 		} {
 			t.Run(end.name, func(t *testing.T) {
@@ -291,8 +352,27 @@ func TestTrap28BrokenConnection(t *testing.T) {
 			statements.Break()
 			return nil
 		})
-		require.ErrorIs(t, err, election.ErrOutcomeUnknown)
+		if db.Engine == "sqlite" {
+			require.ErrorIs(t, err, election.ErrOutcomeUnknown)
+		} else { // the statement before COMMIT fails first: nothing is in doubt
+			require.Error(t, err)
+			require.NotErrorIs(t, err, election.ErrOutcomeUnknown)
+		}
 		assert.False(t, election.IsRetryable(err))
 		requireUsable(t, w)
+	})
+}
+
+// Connections that the server closed while they lay in the pool cost nothing.
+func TestStaleConnections(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		handle, statements := db.OpenCounted(t)
+		s := openSQL(t, handle)
+		mustLead(t, s, "a")
+		statements.Break()
+		require.NoError(t, s.TxnWithLeaderLock(t.Context(), "a", func(*sql.Tx) error { return nil }))
+		statements.Break()
+		require.NoError(t, s.Update(t.Context(), &election.Record{LeaderID: "b", Version: 1, Term: 2}, true))
 	})
 }

@@ -227,6 +227,10 @@ func stopTakes(d time.Duration, log *reignLog) func(*election.Config) {
 // onEveryStorage runs a test on virtual time: on the reference storage, and
 // on each SQL storage and database that is there. Every open is another handle
 // on the same, fresh election.
+//
+// Servers are there too: while a reply is under way the bubble's clock stands
+// still, so what a test must not do on virtual time is wait for a lock that is held
+// until some time has passed, or for a deadline that ends a statement.
 func onEveryStorage(t *testing.T, run func(t *testing.T, open func() election.Storage)) {
 	t.Helper()
 	t.Run("Memory", func(t *testing.T) {

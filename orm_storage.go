@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"time"
 
+	"gorm.io/driver/mysql"
+	"gorm.io/driver/postgres"
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
+	"github.com/sqlelect/election/internal/dialect"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
@@ -89,13 +92,24 @@ func openORMFromSQLDB(pool *sql.DB, tableName string) (*ORMStorage, error) {
 	defer cancel()
 	var db *gorm.DB
 	err = sqldb.Retry(ctx, func() (err error) { // gorm asks the database for its version
-		db, err = gorm.Open(sqlite.Dialector{Conn: pool}, &gorm.Config{Logger: logger.Discard})
+		db, err = gorm.Open(dialectorFor(rows.dialect, pool), &gorm.Config{Logger: logger.Discard})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &ORMStorage{rows: rows, db: db, guardTimeout: DefaultGuardTimeout}, nil
+}
+
+// dialectorFor is gorm's name for an engine.
+func dialectorFor(d *dialect.Dialect, pool *sql.DB) gorm.Dialector {
+	switch d.Name {
+	case "MariaDB", "MySQL":
+		return mysql.New(mysql.Config{Conn: pool})
+	case "PostgreSQL":
+		return postgres.New(postgres.Config{Conn: pool})
+	}
+	return sqlite.Dialector{Conn: pool}
 }
 
 // Election is SQLStorage.Election.

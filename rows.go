@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
 	"github.com/sqlelect/election/internal/sqldb"
@@ -157,7 +158,14 @@ func (e electionRows) update(ctx context.Context, record *Record, isLeaderChange
 	switch {
 	case err != nil:
 	case isLeaderChanged || record.Version == 0:
-		err = sqldb.InTx(ctx, e.db, func(tx *sql.Tx) error { return e.replace(ctx, tx, change) })
+		wait := lockWait(ctx)
+		options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait}
+		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
+			if err := e.dialect.Gate(ctx, tx, e.quoted, e.election, wait); err != nil {
+				return err
+			}
+			return e.replace(ctx, tx, change)
+		})
 	default:
 		// A renewal is one statement and touches one row, so that it neither
 		// waits for guarded transactions nor holds them up.
@@ -167,6 +175,17 @@ func (e electionRows) update(ctx context.Context, record *Record, isLeaderChange
 		return fmt.Errorf("election: update %v from version %d: %w", e, change.version, err)
 	}
 	return nil
+}
+
+// lockWait is for how long a change of leader may wait on the server: a little
+// less than for what the caller waits, so that it hears of the server's own end
+// of it.
+func lockWait(ctx context.Context) time.Duration {
+	wait := sqldb.RetryLimit
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline))
+	}
+	return wait * 9 / 10
 }
 
 // change is an Update with everything in the form in which it is stored.
@@ -237,7 +256,7 @@ func (e electionRows) insert(ctx context.Context, tx *sql.Tx, id, slot int, lead
 	if e.election != "" {
 		columns, values, args = columns+", election, slot", values+", ?, ?", append(args, e.election, slot)
 	}
-	query := e.sql("INSERT INTO % (" + columns + ") VALUES (" + values + ") " + e.dialect.SkipExisting)
+	query := e.sql(e.dialect.InsertNew + " % (" + columns + ") VALUES (" + values + ") " + e.dialect.SkipExisting)
 	const draws = 20 // of an id: each finds it taken with a chance of rows / 2³¹
 	for range draws {
 		if e.election != "" {
@@ -288,7 +307,7 @@ func (e electionRows) writeRecord(ctx context.Context, q sqldb.Execer, c change)
 	r := e.recordRow()
 	args := append([]any{c.leaderID, c.text, c.version + 1}, r.args...)
 	n, err := sqldb.Exec(ctx, q,
-		e.sql("UPDATE % SET leader_id = ?, record = ?, version = ? WHERE "+r.where+" AND version = ?"),
+		e.sql(e.dialect.BoundedWrite+"UPDATE % SET leader_id = ?, record = ?, version = ? WHERE "+r.where+" AND version = ?"),
 		append(args, c.version)...)
 	if err == nil && n != 1 {
 		err = ErrRecordConflict

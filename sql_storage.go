@@ -23,7 +23,10 @@ const openTimeout = 10 * time.Second
 // database/sql. Any number of storages, of this kind and of ORMStorage, in any
 // number of processes, may share one table. Safe for concurrent use.
 //
-// Supported: SQLite (modernc.org/sqlite, or mattn/go-sqlite3 with cgo).
+// Supported: SQLite (modernc.org/sqlite, or mattn/go-sqlite3 with cgo), MariaDB
+// (github.com/go-sql-driver/mysql) and PostgreSQL (github.com/jackc/pgx/v5); MySQL
+// as documented, without having been run. Other engines, also those that speak
+// the protocol of one of these, and Galera clusters are refused.
 type SQLStorage struct {
 	rows         electionRows
 	guardTimeout time.Duration

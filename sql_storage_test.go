@@ -24,10 +24,10 @@ type rawRow struct {
 	version          int64
 }
 
-func readRow(t testing.TB, db *sql.DB, where string, args ...any) (r rawRow) {
+func readRow(t testing.TB, db *sql.DB, where string) (r rawRow) {
 	t.Helper()
 	var record sql.NullString
-	row := db.QueryRow("SELECT leader_id, record, version FROM election WHERE "+where, args...)
+	row := db.QueryRow("SELECT leader_id, record, version FROM election WHERE " + where)
 	require.NoError(t, row.Scan(&r.leaderID, &record, &r.version))
 	r.record = record.String
 	return r
@@ -91,10 +91,10 @@ func TestChangeWritesEveryGuardRow(t *testing.T) {
 			}
 			require.NoError(t, s.Update(t.Context(), &election.Record{LeaderID: "a", Term: 5}, true))
 			for slot, want := range map[int]rawRow{2: {"a", "", 5}, 51: {"a", "", 5}, 100: {"old", "", 0}} {
-				assert.Equal(t, want, readRow(t, handle, "election = ? AND slot = ?", name, slot), "slot %d", slot)
+				assert.Equal(t, want, readRow(t, handle, fmt.Sprintf("election = '%s' AND slot = %d", name, slot)), "slot %d", slot)
 			}
 			require.NoError(t, s.Update(t.Context(), &election.Record{LeaderID: "a", Term: 6, Version: 1}, false))
-			assert.Equal(t, rawRow{"a", "", 5}, readRow(t, handle, "election = ? AND slot = 2", name), "a renewal leaves it alone")
+			assert.Equal(t, rawRow{"a", "", 5}, readRow(t, handle, "election = '"+name+"' AND slot = 2"), "a renewal leaves it alone")
 		}
 	})
 }
@@ -150,12 +150,12 @@ func TestTrap13GoldenRecords(t *testing.T) {
 			require.NoError(t, json.Unmarshal(text, &want), file)
 			dbtest.Exec(t, handle, "DROP TABLE IF EXISTS election")
 			dbtest.Exec(t, handle, "CREATE TABLE election (id INTEGER PRIMARY KEY, leader_id VARCHAR(255), record TEXT, version BIGINT)")
-			dbtest.Exec(t, handle, "INSERT INTO election VALUES (1, ?, ?, ?)", want.LeaderID, string(text), 40+i)
+			dbtest.Exec(t, handle, rebind(db, "INSERT INTO election VALUES (1, ?, ?, ?)"), want.LeaderID, string(text), 40+i)
 			want.Version = int64(40 + i)
 			if want.Term == 0 { // then the leader row's number stands
 				want.Term = 17
 			}
-			dbtest.Exec(t, handle, "INSERT INTO election VALUES (2, ?, NULL, ?)", want.LeaderID, int64(want.Term))
+			dbtest.Exec(t, handle, rebind(db, "INSERT INTO election VALUES (2, ?, NULL, ?)"), want.LeaderID, int64(want.Term))
 			s := kind.must(t, handle)
 			got, err := s.Get(t.Context())
 			require.NoError(t, err, file)
@@ -168,6 +168,7 @@ func TestTrap13GoldenRecords(t *testing.T) {
 // olderMember is a member that knows four columns and rows 1 and 2.
 type olderMember struct {
 	t  *testing.T
+	of *dbtest.Database
 	db *sql.DB
 }
 
@@ -193,7 +194,7 @@ func (m olderMember) takeOver(ctx context.Context, id string) error {
 		if row.id == 1 {
 			where = fmt.Sprintf(" AND version = %d", version)
 		}
-		result, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE election SET leader_id = ?, record = COALESCE(?, record), version = ? WHERE id = %d", row.id)+where,
+		result, err := tx.ExecContext(ctx, rebind(m.of, fmt.Sprintf("UPDATE election SET leader_id = ?, record = COALESCE(?, record), version = ? WHERE id = %d", row.id)+where),
 			id, row.record, version+1)
 		if err != nil {
 			return err
@@ -209,7 +210,7 @@ func TestTrap13OlderMember(t *testing.T) {
 	t.Parallel()
 	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
 		handle, ctx := db.Open(t), t.Context()
-		older := olderMember{t, db.Open(t)}
+		older := olderMember{t, db, db.Open(t)}
 		// It made the table and the rows, and leads.
 		dbtest.Exec(t, handle, "CREATE TABLE election (id INTEGER PRIMARY KEY, leader_id VARCHAR(255) NOT NULL, record TEXT, version BIGINT NOT NULL)")
 		dbtest.Exec(t, handle, "INSERT INTO election VALUES (1, 'old', '{\"leader_id\":\"old\",\"members\":[]}', 1)")
@@ -292,7 +293,7 @@ func TestTrap23Values(t *testing.T) {
 		assert.Equal(t, odd, got)
 
 		for _, garbage := range []string{"garbage", `{"leader_id":`, "[]", `{"leader_id":7}`} {
-			dbtest.Exec(t, handle, "UPDATE election SET record = ? WHERE id = 1", garbage)
+			dbtest.Exec(t, handle, rebind(db, "UPDATE election SET record = ? WHERE id = 1"), garbage)
 			_, err := s.Get(ctx)
 			require.ErrorContains(t, err, `table "election"`)
 			require.ErrorContains(t, err, "row 1")

@@ -9,12 +9,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"gorm.io/driver/mysql"
+	"gorm.io/driver/postgres"
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
 	"github.com/sqlelect/election"
 	"github.com/sqlelect/election/internal/dbtest"
+	"github.com/sqlelect/election/internal/dialect"
 	"github.com/sqlelect/election/storagetest"
 )
 
@@ -78,9 +81,32 @@ func openORM(t testing.TB, db *sql.DB) *election.ORMStorage {
 // openGORM is a user's own gorm handle on db.
 func openGORM(t testing.TB, db *sql.DB) *gorm.DB {
 	t.Helper()
-	g, err := gorm.Open(sqlite.Dialector{Conn: db}, &gorm.Config{Logger: logger.Discard})
+	var dialector gorm.Dialector = sqlite.Dialector{Conn: db}
+	switch engine(t, db) {
+	case "MariaDB", "MySQL":
+		dialector = mysql.New(mysql.Config{Conn: db})
+	case "PostgreSQL":
+		dialector = postgres.New(postgres.Config{Conn: db})
+	}
+	g, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
 	require.NoError(t, err)
 	return g
+}
+
+// engine is the name of the engine behind db.
+func engine(t testing.TB, db *sql.DB) string {
+	t.Helper()
+	d, err := dialect.Detect(t.Context(), db)
+	require.NoError(t, err)
+	return d.Name
+}
+
+// rebind writes the question marks of query as the database wants them.
+func rebind(db *dbtest.Database, query string) string {
+	if db.Engine != "postgres" {
+		return query
+	}
+	return dialect.PostgreSQL().Rebind(query)
 }
 
 // guarded runs fn under TxnWithLeaderLock of either kind of storage.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -23,11 +24,8 @@ import (
 const (
 	memberDriver = "ELECTION_TEST_MEMBER_DRIVER"
 	memberDSN    = "ELECTION_TEST_MEMBER_DSN"
+	memberGuard  = "ELECTION_TEST_MEMBER_GUARD_TIMEOUT"
 )
-
-func quickLease(c *election.Config) {
-	c.LeaseDuration, c.RenewInterval, c.RenewDeadline = time.Second, 100*time.Millisecond, 700*time.Millisecond
-}
 
 // TestMemberProcess is not a test of its own: it is the process that others
 // stop and kill. It leads, opens a guarded transaction, says so, and waits for a
@@ -40,6 +38,9 @@ func TestMemberProcess(t *testing.T) {
 	require.NoError(t, err)
 	storage, err := election.NewSQLStorage(db, "")
 	require.NoError(t, err)
+	if timeout, err := time.ParseDuration(os.Getenv(memberGuard)); err == nil {
+		storage = storage.WithGuardTimeout(timeout)
+	}
 	input := bufio.NewReader(os.Stdin)
 	cfg := election.Config{ID: "process", Storage: storage, LeaderCallback: func(ctx context.Context) error {
 		err := storage.TxnWithLeaderLock(context.WithoutCancel(ctx), "process", func(tx *sql.Tx) error {
@@ -71,18 +72,7 @@ func TestTrap04StoppedInsideAGuardedTransaction(t *testing.T) {
 			handle := db.Open(t)
 			dbtest.Exec(t, handle, `CREATE TABLE ledger (writer TEXT)`)
 
-			process := exec.Command(os.Args[0], "-test.run=^TestMemberProcess$", "-test.timeout=60s")
-			process.Env = append(os.Environ(), memberDriver+"="+db.Driver, memberDSN+"="+db.DSN)
-			input, err := process.StdinPipe()
-			require.NoError(t, err)
-			output, err := process.StdoutPipe()
-			require.NoError(t, err)
-			require.NoError(t, process.Start())
-			lines := linesOf(output)
-			t.Cleanup(func() {
-				_ = process.Process.Kill()
-				_ = process.Wait()
-			})
+			process, input, lines := startMember(t, db, 0)
 			waitForLine(t, lines, "in the transaction")
 
 			require.NoError(t, process.Process.Signal(syscall.SIGSTOP))
@@ -114,6 +104,56 @@ func TestTrap04StoppedInsideAGuardedTransaction(t *testing.T) {
 	}
 }
 
+// A server bounds the guarded transaction of a leader that is stopped: it ends
+// after its guard timeout, nothing of it is committed, and another leads.
+func TestTrap04StoppedInsideAGuardedTransactionOnAServer(t *testing.T) {
+	t.Parallel()
+	const guardTimeout = 2 * time.Second
+	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
+		handle := db.Open(t)
+		dbtest.Exec(t, handle, `CREATE TABLE ledger (writer varchar(40))`)
+		process, input, lines := startMember(t, db, guardTimeout)
+		waitForLine(t, lines, "in the transaction")
+		require.NoError(t, process.Process.Signal(syscall.SIGSTOP))
+		stopped := time.Now()
+
+		storage, err := election.NewSQLStorage(handle, "")
+		require.NoError(t, err)
+		p := newParty(t)
+		b := p.join("b", storage, quickLease)
+		waitFor(t, 30*time.Second, "b leads", b.IsLeader)
+		const lease, slack = time.Second, 2 * time.Second
+		require.Less(t, time.Since(stopped), guardTimeout+lease+slack)
+		require.Zero(t, dbtest.Count(t, handle, "ledger"))
+
+		require.NoError(t, process.Process.Signal(syscall.SIGCONT))
+		_, _ = io.WriteString(input, "commit\n") // it may have ended by itself
+		require.NotEqual(t, "transaction: <nil>", waitForLine(t, lines, "transaction: "))
+		require.Zero(t, dbtest.Count(t, handle, "ledger"))
+		require.True(t, b.IsLeader())
+	})
+}
+
+// startMember starts TestMemberProcess on db, until the test ends.
+func startMember(t *testing.T, db *dbtest.Database, guardTimeout time.Duration) (*exec.Cmd, io.Writer, <-chan string) {
+	t.Helper()
+	process := exec.Command(os.Args[0], "-test.run=^TestMemberProcess$", "-test.timeout=60s")
+	process.Env = append(os.Environ(), memberDriver+"="+db.Driver, memberDSN+"="+db.DSN)
+	if guardTimeout > 0 {
+		process.Env = append(process.Env, memberGuard+"="+guardTimeout.String())
+	}
+	input, err := process.StdinPipe()
+	require.NoError(t, err)
+	output, err := process.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, process.Start())
+	t.Cleanup(func() {
+		_ = process.Process.Kill()
+		_ = process.Wait()
+	})
+	return process, input, linesOf(output)
+}
+
 // linesOf sends r's lines until its end.
 func linesOf(r io.Reader) <-chan string {
 	lines := make(chan string, 100)
@@ -126,14 +166,15 @@ func linesOf(r io.Reader) <-chan string {
 	return lines
 }
 
-func waitForLine(t *testing.T, lines <-chan string, want string) {
+// waitForLine returns the next line that begins with want.
+func waitForLine(t *testing.T, lines <-chan string, want string) string {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
 	for {
 		select {
 		case line, ok := <-lines:
-			if line == want {
-				return
+			if ok && strings.HasPrefix(line, want) {
+				return line
 			}
 			require.True(t, ok, "the process ended before it said %q", want)
 		case <-deadline:

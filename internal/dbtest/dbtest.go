@@ -1,9 +1,10 @@
 // Package dbtest gives tests a fresh schema on every database that is there.
 //
-// SQLite always is. A server engine is one more file with an entry in engines:
-// it is used when its environment variable names a server or the machine can
-// start one, and a missing one is skipped unless ELECTION_TEST_REQUIRE, a list of
-// engine names, demands it.
+// SQLite always is. MySQL (or MariaDB) and PostgreSQL are used when
+// ELECTION_TEST_MYSQL or ELECTION_TEST_POSTGRES holds a DSN of their drivers, with
+// the right to create schemas, or when the machine has the server's program: then
+// each test process starts one of its own. A missing engine is skipped unless
+// ELECTION_TEST_REQUIRE, a list of engine names, demands it.
 package dbtest
 
 import (
@@ -31,6 +32,18 @@ type Database struct {
 	Path string
 
 	fresh func(t testing.TB) *Database
+	// Where a server listens, and its DSN for another TCP address.
+	network, address string
+	via              func(address string) string
+}
+
+// Behind returns the same database, on a server, as it is reached through a proxy.
+func (d *Database) Behind(t testing.TB) (*Database, *Proxy) {
+	t.Helper()
+	proxy := NewProxy(t, d.network, d.address)
+	behind := *d
+	behind.DSN = d.via(proxy.Address())
+	return &behind, proxy
 }
 
 // Fresh returns another empty database that is set up in the same way.
@@ -46,13 +59,28 @@ type engine struct {
 	setup func(t testing.TB) (databases []*Database, missing string)
 }
 
-func engines() []engine { return []engine{{"sqlite", sqliteDatabases}} }
+func engines() []engine { return append([]engine{{"sqlite", sqliteDatabases}}, servers()...) }
+
+func servers() []engine {
+	return []engine{{"mysql", mysqlDatabases}, {"postgres", postgresDatabases}}
+}
 
 // Each runs a parallel subtest on every database.
 func Each(t *testing.T, run func(t *testing.T, db *Database)) {
 	t.Helper()
+	each(t, engines(), run)
+}
+
+// EachServer is Each without the databases that are files or memory.
+func EachServer(t *testing.T, run func(t *testing.T, db *Database)) {
+	t.Helper()
+	each(t, servers(), run)
+}
+
+func each(t *testing.T, engines []engine, run func(t *testing.T, db *Database)) {
+	t.Helper()
 	required := strings.Split(os.Getenv("ELECTION_TEST_REQUIRE"), ",")
-	for _, e := range engines() {
+	for _, e := range engines {
 		databases, missing := e.setup(t)
 		if len(databases) == 0 {
 			t.Run(e.name, func(t *testing.T) {

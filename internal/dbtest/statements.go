@@ -76,6 +76,9 @@ func (c *countingConnector) Connect(context.Context) (driver.Conn, error) {
 	return &countingConn{Conn: conn, log: c.log, number: c.log.open()}, nil
 }
 
+// countingConn offers every optional interface of a connection. Where the inner
+// one lacks it, it answers as database/sql does by itself. A statement that the
+// driver wants prepared first (ErrSkip) is noted once, before.
 type countingConn struct {
 	driver.Conn
 	log    *Statements
@@ -89,14 +92,53 @@ func (c *countingConn) ExecContext(ctx context.Context, query string, args []dri
 	if err := c.log.add(c.number, query); err != nil {
 		return nil, err
 	}
-	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+	if inner, ok := c.Conn.(driver.ExecerContext); ok {
+		return inner.ExecContext(ctx, query, args)
+	}
+	return nil, driver.ErrSkip
 }
 
 func (c *countingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	if err := c.log.add(c.number, query); err != nil {
 		return nil, err
 	}
-	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+	if inner, ok := c.Conn.(driver.QueryerContext); ok {
+		return inner.QueryContext(ctx, query, args)
+	}
+	return nil, driver.ErrSkip
+}
+
+func (c *countingConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if inner, ok := c.Conn.(driver.ConnPrepareContext); ok {
+		return inner.PrepareContext(ctx, query)
+	}
+	return c.Prepare(query)
+}
+
+func (c *countingConn) CheckNamedValue(value *driver.NamedValue) error {
+	if inner, ok := c.Conn.(driver.NamedValueChecker); ok {
+		return inner.CheckNamedValue(value)
+	}
+	return driver.ErrSkip
+}
+
+func (c *countingConn) Ping(ctx context.Context) error {
+	if inner, ok := c.Conn.(driver.Pinger); ok {
+		return inner.Ping(ctx)
+	}
+	return nil
+}
+
+func (c *countingConn) ResetSession(ctx context.Context) error {
+	if inner, ok := c.Conn.(driver.SessionResetter); ok {
+		return inner.ResetSession(ctx)
+	}
+	return nil
+}
+
+func (c *countingConn) IsValid() bool {
+	inner, ok := c.Conn.(driver.Validator)
+	return !ok || inner.IsValid()
 }
 
 func (c *countingConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {

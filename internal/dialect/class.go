@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"io"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // Class is what a database error means for whoever sent the statement.
@@ -57,14 +59,14 @@ func Classify(err error) Class {
 			return class
 		}
 	}
-	return Unknown
+	return classifyTransport(err) // last: a server's own word says more than how the call ended
 }
 
 // classifyTransport covers what drivers of every engine return when the
 // connection or the ctx ended under a statement.
 func classifyTransport(err error) Class {
 	for _, lost := range []error{
-		driver.ErrBadConn, io.EOF, io.ErrUnexpectedEOF, context.Canceled, context.DeadlineExceeded,
+		driver.ErrBadConn, mysql.ErrInvalidConn, io.EOF, io.ErrUnexpectedEOF, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, lost) {
 			return Ambiguous

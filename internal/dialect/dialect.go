@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -22,9 +23,14 @@ type Dialect struct {
 	MaxIdentifier int
 	// Types are the column types for CREATE TABLE.
 	Types Types
-	// SkipExisting ends an INSERT so that it does nothing where a row with the
-	// same key exists; RowsAffected is then 0. It may name the key column "id".
-	SkipExisting string
+	// InsertNew begins and SkipExisting ends an INSERT that does nothing where a
+	// row with the same key exists; RowsAffected is then 0.
+	InsertNew, SkipExisting string
+	// BoundedWrite and BoundedDDL, put before a statement, bound how long it waits
+	// for locks on the server, also when its client has gone meanwhile.
+	BoundedWrite, BoundedDDL string
+	// Isolation is the level for transactions that first wait and then look.
+	Isolation sql.IsolationLevel
 	// ColumnsOf lists the column names of the table given as its one argument,
 	// and nothing when there is no such table.
 	ColumnsOf string
@@ -33,13 +39,15 @@ type Dialect struct {
 	UniqueOf string
 
 	quote       string
+	checkName   func(string) error // nil: no rules of its own
 	placeholder func(n int) string
 	byteEqual   func(column, placeholder string) string
-	probe       string
 	classify    func(error) Class
 	rolledBack  func(error) bool
 	identity    func(context.Context, *sql.DB) (string, error)
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
+	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
+	gate        func(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error
 }
 
 // Types are column types, each able to hold what its name says on every row.
@@ -66,6 +74,8 @@ func (d *Dialect) CheckIdentifier(name string) error {
 		return errors.New("must be valid UTF-8")
 	case strings.ContainsRune(name, 0):
 		return errors.New("must not contain a NUL byte")
+	case d.checkName != nil:
+		return d.checkName(name)
 	}
 	return nil
 }
@@ -103,46 +113,4 @@ func (d *Dialect) Identity(ctx context.Context, db *sql.DB) (string, error) {
 // transaction. It runs no statement where the engine can do without.
 func (d *Dialect) Fence(ctx context.Context, conn *sql.Conn, identity string) (Fence, error) {
 	return d.fence(ctx, conn, identity)
-}
-
-// ErrEnded is returned by Fence.Permit when there is nothing left to commit.
-var ErrEnded = errors.New("the transaction has ended")
-
-// A Fence watches over one guarded transaction on a pinned connection: nothing
-// may be committed there but by the library's own COMMIT of the transaction that
-// took the guard. It is made before BEGIN; then Hold, Permit and Lift are called
-// in this order, Lift always, the others if the transaction gets that far.
-type Fence interface {
-	// Hold is called when the transaction has taken its guard.
-	Hold(ctx context.Context, tx *sql.Tx) error
-	// Permit allows the COMMIT that follows, or returns ErrEnded if the
-	// transaction that took the guard is not the one still open.
-	Permit(ctx context.Context, tx *sql.Tx) error
-	// Ended reports what is known, without a statement, of an early end.
-	Ended() bool
-	// Lift makes the connection as it was, once the transaction is over. With
-	// discard, or if that fails, the connection is closed instead of going back
-	// to the pool (unless closing it would drop the database).
-	Lift(discard bool) error
-}
-
-// engines lists what Detect can tell apart.
-func engines() []*Dialect { return []*Dialect{SQLite()} }
-
-// Detect connects and asks db which engine it is, by query and not by the
-// driver's type, so that it sees through wrapped drivers.
-func Detect(ctx context.Context, db *sql.DB) (*Dialect, error) {
-	if err := db.PingContext(ctx); err != nil {
-		return nil, fmt.Errorf("connect to the database: %w", err)
-	}
-	var failures []error
-	for _, d := range engines() {
-		var version string
-		err := db.QueryRowContext(ctx, d.probe).Scan(&version)
-		if err == nil {
-			return d, nil
-		}
-		failures = append(failures, fmt.Errorf("not %s: %w", d.Name, err))
-	}
-	return nil, fmt.Errorf("unknown database engine: %w", errors.Join(failures...))
 }

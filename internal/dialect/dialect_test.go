@@ -210,7 +210,7 @@ func TestFencePermitsOneCommit(t *testing.T) {
 			_, err = conn.ExecContext(t.Context(), "INSERT INTO t VALUES (2)")
 			require.Error(t, err, "a second commit passed in the wake of the first")
 			require.Equal(t, 1, rows(t, db))
-			require.NoError(t, fence.Lift(false))
+			require.NoError(t, fence.Lift(true, false))
 			_, err = conn.ExecContext(t.Context(), "INSERT INTO t VALUES (3)")
 			require.NoError(t, err)
 			require.Equal(t, 2, rows(t, db))
@@ -231,9 +231,9 @@ func TestFenceRefusesWhatEnded(t *testing.T) {
 				_, err := conn.ExecContext(t.Context(), "INSERT INTO t VALUES (2)")
 				require.Error(t, err)
 				require.Zero(t, rows(t, db))
-				require.NoError(t, fence.Lift(true))
+				require.NoError(t, fence.Lift(false, true))
 				require.ErrorIs(t, conn.PingContext(t.Context()), sql.ErrConnDone, "it was to be discarded")
-				require.NoError(t, fence.Lift(false), "nothing is left to do")
+				require.NoError(t, fence.Lift(true, false), "nothing is left to do")
 			})
 		}
 	}
@@ -253,7 +253,7 @@ func TestFenceKeepsMemory(t *testing.T) {
 	defer func() { require.NoError(t, conn.Close()) }()
 	fence, err := SQLite().Fence(t.Context(), conn, identity)
 	require.NoError(t, err)
-	require.NoError(t, fence.Lift(true))
+	require.NoError(t, fence.Lift(false, true))
 	_, err = conn.ExecContext(t.Context(), "CREATE TABLE t (x)")
 	require.NoError(t, err)
 }

@@ -22,6 +22,7 @@ func SQLite() *Dialect {
 		// Lower case and exactly these words: gorm's AutoMigrate of an older
 		// member compares them and rebuilds a table whose types look different.
 		Types:        Types{Integer: "integer", Text: "text", Name: "text", Long: "text"},
+		InsertNew:    "INSERT INTO",
 		SkipExisting: "ON CONFLICT DO NOTHING",
 		ColumnsOf:    `SELECT name FROM pragma_table_info(?)`,
 		UniqueOf: `SELECT l.name, i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i
@@ -30,7 +31,6 @@ func SQLite() *Dialect {
 		placeholder: func(int) string { return "?" },
 		// An explicit collation beats whatever the column was declared with.
 		byteEqual:  func(column, arg string) string { return column + " = " + arg + " COLLATE BINARY" },
-		probe:      "SELECT sqlite_version()",
 		classify:   classifySQLite,
 		rolledBack: rolledBackSQLite,
 		identity:   identitySQLite,
@@ -49,7 +49,7 @@ func sqliteCode(err error) (code int, ok bool) {
 func classifySQLite(err error) Class {
 	code, ok := sqliteCode(err)
 	if !ok {
-		return classifyTransport(err)
+		return Unknown
 	}
 	switch code {
 	case lib.SQLITE_CONSTRAINT_PRIMARYKEY, lib.SQLITE_CONSTRAINT_UNIQUE:

@@ -76,7 +76,17 @@ func (f *sqliteFence) end() {
 
 func (f *sqliteFence) Ended() bool { return f.state.Load() == fenceEnded }
 
-func (f *sqliteFence) Hold(context.Context, *sql.Tx) error { return nil }
+// Hold writes the leader row as it is, if it holds the claim: being the first
+// statement, that takes the write lock as BEGIN IMMEDIATE would, and fails for
+// everybody else.
+func (f *sqliteFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
+	result, err := tx.ExecContext(ctx, "UPDATE "+c.Table+" SET version = version WHERE "+c.Where, c.Args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
 
 func (f *sqliteFence) Permit(context.Context, *sql.Tx) error {
 	if !f.state.CompareAndSwap(fenceOpen, fencePermitted) {
@@ -85,7 +95,7 @@ func (f *sqliteFence) Permit(context.Context, *sql.Tx) error {
 	return nil
 }
 
-func (f *sqliteFence) Lift(discard bool) error {
+func (f *sqliteFence) Lift(_, discard bool) error {
 	err := f.conn.Raw(func(dc any) error {
 		hooks, ok := hooksOf(dc)
 		if !ok || !f.keep && (discard || hooks.wornOut()) {

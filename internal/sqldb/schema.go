@@ -72,7 +72,7 @@ func Ensure(ctx context.Context, db *sql.DB, d *dialect.Dialect, t Table) error 
 	for range 3 {
 		failure = nil
 		for _, statement := range missing {
-			failure = errors.Join(failure, change(ctx, db, statement))
+			failure = errors.Join(failure, change(ctx, db, d.BoundedDDL+statement))
 		}
 		if missing, err = Missing(ctx, db, d, t); err != nil || len(missing) == 0 {
 			return err
@@ -170,7 +170,7 @@ func indexes(d *dialect.Dialect, t Table, have [][]string) (statements []string)
 // does not begin with the table's name: engines reserve prefixes ("sqlite_") that
 // the name and the suffix may make up together.
 func indexName(d *dialect.Dialect, table, suffix string) string {
-	if name := "key_" + table + suffix; len(name) <= d.MaxIdentifier {
+	if name := "key_" + table + suffix; d.CheckIdentifier(name) == nil {
 		return name
 	}
 	sum := sha256.Sum256([]byte(table))

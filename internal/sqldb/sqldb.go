@@ -6,6 +6,7 @@ package sqldb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -65,22 +66,79 @@ func Backoff(ctx context.Context) error {
 	}
 }
 
+// TxOptions are what a transaction is begun with.
+type TxOptions struct {
+	Isolation sql.IsolationLevel
+	// Prepare, where it is not nil, makes the connection ready before BEGIN, for
+	// waits of at most Wait; restore undoes that in the end.
+	Prepare func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
+	Wait    time.Duration
+}
+
 // InTx runs body in a transaction, and again in a new one while the error is of
 // class Retry: body must have no effects of its own. An error of COMMIT that is
 // not of that class means that the outcome is unknown.
-func InTx(ctx context.Context, db *sql.DB, body func(tx *sql.Tx) error) error {
+func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.Tx) error) error {
 	return Retry(ctx, func() error {
-		tx, err := db.BeginTx(ctx, nil)
+		if options.Prepare == nil { // database/sql itself looks for a live connection
+			return inTx(ctx, db, options, body)
+		}
+		begun := false
+		var err error
+		_ = OnLiveConn(func() error {
+			err = inTx(ctx, db, options, func(tx *sql.Tx) error {
+				begun = true
+				return body(tx)
+			})
+			if begun {
+				return nil
+			}
+			return err
+		})
+		return err
+	})
+}
+
+// OnLiveConn calls begin again, a few times, while it fails on a connection of
+// the pool that the server has closed meanwhile. database/sql does so by itself
+// but for pinned connections. Begin must not fail so when it has had effects.
+func OnLiveConn(begin func() error) error {
+	const tries = 4 // the default pool keeps two idle connections
+	var err error
+	for range tries {
+		if err = begin(); !errors.Is(err, driver.ErrBadConn) {
+			break
+		}
+	}
+	return err
+}
+
+func inTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.Tx) error) (err error) {
+	begin := db.BeginTx
+	if options.Prepare != nil {
+		conn, err := db.Conn(ctx)
 		if err != nil {
 			return err
 		}
-		// Also on a panic of body; after a COMMIT it does nothing.
-		defer func() { _ = tx.Rollback() }()
-		if err := body(tx); err != nil {
+		defer func() { _ = conn.Close() }() // fails for one that was discarded
+		restore, err := options.Prepare(ctx, conn, options.Wait)
+		// What it cannot restore it closes; a commit stands, whatever comes after.
+		defer func() { _ = restore() }()
+		if err != nil {
 			return err
 		}
-		return tx.Commit()
-	})
+		begin = conn.BeginTx
+	}
+	tx, err := begin(ctx, &sql.TxOptions{Isolation: options.Isolation})
+	if err != nil {
+		return err
+	}
+	// Also on a panic of body; after a COMMIT it does nothing.
+	defer func() { _ = tx.Rollback() }()
+	if err := body(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 // Execer is a *sql.DB, *sql.Conn or *sql.Tx.

@@ -27,16 +27,22 @@ func TestRetryWaitsForLocks(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
 		handle, other := db.Open(t), db.Open(t)
-		dbtest.Exec(t, handle, "CREATE TABLE t (x INTEGER)")
-		blocker := dbtest.Begin(t, other, "INSERT INTO t VALUES (1)")
+		dbtest.Exec(t, handle, "CREATE TABLE t (x INTEGER PRIMARY KEY, y INTEGER)")
+		dbtest.Exec(t, handle, "INSERT INTO t VALUES (1, 0)")
+		blocker := dbtest.Begin(t, other, "UPDATE t SET y = 1")
 		insert := func(tx *sql.Tx) error {
-			_, err := tx.Exec("INSERT INTO t VALUES (2)")
+			if db.Engine != "sqlite" { // there the insert itself is locked out
+				if err := tx.QueryRow("SELECT x FROM t WHERE x = 1 FOR UPDATE NOWAIT").Scan(new(int)); err != nil {
+					return err
+				}
+			}
+			_, err := tx.Exec("INSERT INTO t VALUES (2, 0)")
 			return err
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		attempts := 0
-		err := sqldb.InTx(ctx, handle, func(tx *sql.Tx) error {
+		err := sqldb.InTx(ctx, handle, sqldb.TxOptions{}, func(tx *sql.Tx) error {
 			err := insert(tx)
 			if attempts++; attempts == 3 {
 				cancel()
@@ -47,7 +53,7 @@ func TestRetryWaitsForLocks(t *testing.T) {
 		require.Equal(t, dialect.Retry, dialect.Classify(err), "it says what it waited for: %v", err)
 
 		result := make(chan error)
-		go func() { result <- sqldb.InTx(t.Context(), handle, insert) }()
+		go func() { result <- sqldb.InTx(t.Context(), handle, sqldb.TxOptions{}, insert) }()
 		blocker.Commit()
 		require.NoError(t, <-result)
 		require.Equal(t, 2, dbtest.Count(t, handle, "t"))
@@ -67,8 +73,8 @@ func TestInTxRollsBack(t *testing.T) {
 			return boom
 		}
 	}
-	require.ErrorIs(t, sqldb.InTx(t.Context(), db, fail(func() {})), boom)
-	require.PanicsWithValue(t, boom, func() { _ = sqldb.InTx(t.Context(), db, fail(func() { panic(boom) })) })
+	require.ErrorIs(t, sqldb.InTx(t.Context(), db, sqldb.TxOptions{}, fail(func() {})), boom)
+	require.PanicsWithValue(t, boom, func() { _ = sqldb.InTx(t.Context(), db, sqldb.TxOptions{}, fail(func() { panic(boom) })) })
 	require.Zero(t, dbtest.Count(t, db, "t"))
 }
 

@@ -1,0 +1,110 @@
+package dbtest
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/stretchr/testify/require"
+)
+
+// postgresServer is the one that this process uses.
+var postgresServer = sync.OnceValues(func() (*server, error) {
+	if dsn := os.Getenv("ELECTION_TEST_POSTGRES"); dsn != "" {
+		return &server{dsn: dsn}, nil
+	}
+	return startPostgres()
+})
+
+func postgresDatabases(t testing.TB) ([]*Database, string) {
+	server, err := postgresServer()
+	if err != nil {
+		return nil, err.Error()
+	}
+	return []*Database{postgresSchema(t, server.dsn)}, ""
+}
+
+func postgresSchema(t testing.TB, dsn string) *Database {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	require.NoError(t, err)
+	name := randomName()
+	withSchema(t, "pgx", dsn, "SCHEMA "+name, " CASCADE")
+	network, address := pgxAddress(config)
+	return &Database{
+		Name: "postgres", Engine: "postgres", Driver: "pgx", DSN: withSetting(dsn, "search_path", name),
+		fresh:   func(t testing.TB) *Database { return postgresSchema(t, dsn) },
+		network: network, address: address,
+		via: func(address string) string {
+			host, port, _ := net.SplitHostPort(address)
+			return withSetting(withSetting(withSetting(dsn, "search_path", name), "host", host), "port", port)
+		},
+	}
+}
+
+// pgxAddress is where the first host of config listens.
+func pgxAddress(config *pgx.ConnConfig) (network, address string) {
+	port := strconv.Itoa(int(config.Port))
+	if filepath.IsAbs(config.Host) {
+		return "unix", filepath.Join(config.Host, ".s.PGSQL."+port)
+	}
+	return "tcp", net.JoinHostPort(config.Host, port)
+}
+
+// withSetting sets one more setting in a DSN of either form.
+func withSetting(dsn, key, value string) string {
+	u, err := url.Parse(dsn)
+	if err != nil || !strings.HasPrefix(u.Scheme, "postgres") {
+		return fmt.Sprintf("%s %s='%s'", dsn, key, value) // the last one counts
+	}
+	switch key {
+	case "host":
+		u.Host = net.JoinHostPort(value, u.Port())
+	case "port":
+		u.Host = net.JoinHostPort(u.Hostname(), value)
+	default:
+		query := u.Query()
+		query.Set(key, value)
+		u.RawQuery = query.Encode()
+	}
+	return u.String()
+}
+
+func startPostgres() (*server, error) {
+	dirs := postgresDirs()
+	daemon, ok := find(dirs, "postgres")
+	initdb, found := find(append([]string{filepath.Dir(daemon)}, dirs...), "initdb")
+	if !ok || !found {
+		return nil, fmt.Errorf("postgres, initdb: %w", errNoServer)
+	}
+	user := randomName()
+	return program{
+		name: "postgres", account: "postgres", driver: "pgx", stop: "QUIT",
+		dsn: func(port int) string {
+			return fmt.Sprintf("postgres://%s@127.0.0.1:%d/postgres?sslmode=disable", user, port)
+		},
+		prepare: fmt.Sprintf(`'%s' -D data -U %s -A trust -E UTF8 --no-sync`, initdb, user),
+		serve: fmt.Sprintf(`'%s' -D data -p "$PORT" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+			-c fsync=off -c full_page_writes=off -c max_connections=500`, daemon),
+	}.start()
+}
+
+// postgresDirs are where Debian keeps the servers, the latest version first.
+func postgresDirs() []string {
+	dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	version := func(dir string) float64 {
+		v, _ := strconv.ParseFloat(filepath.Base(filepath.Dir(dir)), 64)
+		return v
+	}
+	slices.SortFunc(dirs, func(a, b string) int { return int(100 * (version(b) - version(a))) })
+	return dirs
+}

@@ -1,0 +1,85 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// engines lists every dialect, for what needs no database to ask.
+func engines() []*Dialect {
+	return []*Dialect{SQLite(), MariaDB(), PostgreSQL()}
+}
+
+// Detect connects and asks db which engine it is, by query and not by the
+// driver's type, so that it sees through wrapped drivers. Engines that speak the
+// language of another one are refused unless they are known to lock like it.
+func Detect(ctx context.Context, db *sql.DB) (*Dialect, error) {
+	if err := db.PingContext(ctx); err != nil {
+		return nil, fmt.Errorf("connect to the database: %w", err)
+	}
+	var version string
+	notSQLite := db.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
+	if notSQLite == nil {
+		return SQLite(), nil
+	}
+	if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+		return nil, fmt.Errorf("unknown database engine: %w", errors.Join(notSQLite, err))
+	}
+	d := serverOf(version)
+	if d == nil {
+		return nil, fmt.Errorf("database engine %q is not supported", version)
+	}
+	if d.Name == nameMariaDB {
+		return d, refuseCluster(ctx, db)
+	}
+	return d, nil
+}
+
+// relatives are engines that answer like MySQL or PostgreSQL and lock otherwise.
+var relatives = []string{
+	"tidb", "vitess", "planetscale", "oceanbase", "singlestore", "memsql", "dolt", "aurora-dsql",
+	"cockroach", "-yb-", "yugabyte", "redshift", "greenplum", "materialize", "risingwave", "questdb",
+}
+
+var mysqlVersion = regexp.MustCompile(`^[5-9]\.\d+\.\d+`)
+
+// serverOf returns the dialect of the server that calls itself version, nil for
+// one that is not known.
+func serverOf(version string) *Dialect {
+	lower := strings.ToLower(version)
+	for _, other := range relatives {
+		if strings.Contains(lower, other) {
+			return nil
+		}
+	}
+	switch {
+	case strings.Contains(lower, "mariadb"):
+		return MariaDB()
+	case strings.HasPrefix(lower, "postgresql "):
+		return PostgreSQL()
+	case mysqlVersion.MatchString(lower):
+		return MySQL()
+	}
+	return nil
+}
+
+// refuseCluster returns an error on a Galera cluster: row locks are local to a
+// node there, so that a guarded transaction on one node and a change of leader on
+// another could both commit.
+func refuseCluster(ctx context.Context, db *sql.DB) error {
+	var name, value string
+	err := db.QueryRowContext(ctx, "SHOW VARIABLES LIKE 'wsrep_on'").Scan(&name, &value)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("ask for wsrep_on: %w", err)
+	case !strings.EqualFold(value, "OFF"):
+		return errors.New("MariaDB Galera Cluster is not supported: its row locks do not reach other nodes")
+	}
+	return nil
+}

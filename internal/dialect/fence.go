@@ -1,0 +1,88 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"time"
+)
+
+// ErrEnded is returned by Fence.Permit when there is nothing left to commit.
+var ErrEnded = errors.New("the transaction has ended")
+
+// Claim is what a guarded transaction holds in place.
+type Claim struct {
+	Table string // quoted
+	// Where, with question marks for Args, selects the leader row if it holds what
+	// is claimed, and nothing otherwise.
+	Where string
+	Args  []any // each a string, an int or an int64
+	// Election is its name, the empty one included.
+	Election string
+	// Timeout bounds how long the server keeps a transaction whose client says
+	// nothing, where it can.
+	Timeout time.Duration
+}
+
+// A Fence watches over one guarded transaction on a pinned connection: nothing
+// may be committed there but by the library's own COMMIT of the transaction that
+// took the guard. It is made before BEGIN; then Hold, Permit and Lift are called
+// in this order, Lift always, the others if the transaction gets that far.
+type Fence interface {
+	// Hold takes the guard, as the transaction's first statement, and reports
+	// whether the claim holds: then it goes on to hold until the transaction ends.
+	Hold(ctx context.Context, tx *sql.Tx, claim Claim) (held bool, err error)
+	// Permit allows the COMMIT that follows, or returns ErrEnded if the
+	// transaction that took the guard is not the one still open.
+	Permit(ctx context.Context, tx *sql.Tx) error
+	// Ended reports what is known, without a statement, of an early end.
+	Ended() bool
+	// Lift makes the connection as it was, once the transaction is over. With
+	// discard, or if that fails, the connection is closed instead of going back
+	// to the pool (unless closing it would drop the database).
+	Lift(committed, discard bool) error
+}
+
+// liftTimeout bounds a statement that restores a connection: it waits for no
+// lock, so only a dead server takes longer.
+const liftTimeout = 2 * time.Second
+
+// restore runs a statement that makes conn as it was, or closes it. The caller's
+// ctx may be over, so it has one of its own.
+func restore(conn *sql.Conn, discard bool, statements ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), liftTimeout)
+	defer cancel()
+	for _, statement := range statements {
+		if discard {
+			break
+		}
+		_, err := conn.ExecContext(ctx, statement)
+		discard = err != nil
+	}
+	if !discard {
+		return nil
+	}
+	err := conn.Raw(func(any) error { return driver.ErrBadConn }) // database/sql closes it
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
+		return nil
+	}
+	return err
+}
+
+// Prepare makes conn fit for one change of leader that may wait for locks and
+// be idle for as long as wait; restore, called when the transaction is over,
+// makes it as it was or closes it. Nil: no connection needs to be pinned.
+func (d *Dialect) Prepare() func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error) {
+	return d.prepare
+}
+
+// Gate is the first statement of a change of leader in the quoted table: it waits
+// for the guarded transactions of the election of that name where row locks alone would let
+// them pass for ever, and bounds the transaction's waits on the server.
+func (d *Dialect) Gate(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error {
+	if d.gate == nil {
+		return nil
+	}
+	return d.gate(ctx, tx, table, election, wait)
+}

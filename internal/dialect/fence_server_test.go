@@ -1,0 +1,102 @@
+package dialect_test
+
+import (
+	"context"
+	"database/sql"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sqlelect/election/internal/dbtest"
+	"github.com/sqlelect/election/internal/dialect"
+)
+
+// fences are those for the servers of this kind: on MariaDB also the one for
+// MySQL, which sends plain statements and works there too.
+func fences(db *dbtest.Database) map[string]*dialect.Dialect {
+	if db.Engine == "postgres" {
+		return map[string]*dialect.Dialect{"postgres": dialect.PostgreSQL()}
+	}
+	return map[string]*dialect.Dialect{"mysql": dialect.MySQL(), "mariadb": dialect.MariaDB()}
+}
+
+// guardedTx is what the library does, by hand.
+type guardedTx struct {
+	conn  *sql.Conn
+	tx    *sql.Tx
+	fence dialect.Fence
+	held  bool
+}
+
+func begin(t *testing.T, d *dialect.Dialect, handle *sql.DB, leader string) guardedTx {
+	t.Helper()
+	conn, err := handle.Conn(t.Context())
+	require.NoError(t, err)
+	fence, err := d.Fence(t.Context(), conn, "")
+	require.NoError(t, err)
+	tx, err := conn.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	held, err := fence.Hold(t.Context(), tx, dialect.Claim{Table: d.Quote("l"), Where: "id = ? AND " + d.ByteEqual("leader_id"),
+		Args: []any{2, leader}, Timeout: time.Minute})
+	require.NoError(t, err)
+	return guardedTx{conn, tx, fence, held}
+}
+
+func (g guardedTx) commit(t *testing.T) {
+	t.Helper()
+	require.NoError(t, g.tx.Commit())
+	require.NoError(t, g.fence.Lift(true, false))
+	require.NoError(t, g.conn.Close())
+}
+
+func (g guardedTx) rollback(t *testing.T) {
+	t.Helper()
+	require.NoError(t, g.tx.Rollback())
+	require.NoError(t, g.fence.Lift(false, false))
+	require.NoError(t, g.conn.Close())
+}
+
+func TestFencesOnServers(t *testing.T) {
+	t.Parallel()
+	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
+		for name, d := range fences(db) {
+			fresh := db.Fresh(t)
+			handle, other := fresh.OpenSingle(t), fresh.Open(t)
+			dbtest.Exec(t, other, "CREATE TABLE l (id INTEGER PRIMARY KEY, leader_id "+d.Types.Text+")")
+			dbtest.Exec(t, other, "CREATE TABLE x (n INTEGER)")
+			dbtest.Exec(t, other, "INSERT INTO l VALUES (2, 'a')")
+			insert := func(tx *sql.Tx, n string) error {
+				_, err := tx.Exec("INSERT INTO x VALUES (" + n + ")")
+				return err
+			}
+
+			g := begin(t, d, handle, "b")
+			require.False(t, g.held, name)
+			g.rollback(t)
+
+			g = begin(t, d, handle, "a")
+			require.True(t, g.held, name)
+			require.NoError(t, insert(g.tx, "1"))
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+			_, err := other.ExecContext(ctx, "UPDATE l SET leader_id = 'b'")
+			cancel()
+			require.Error(t, err, "%s: the leader changed under a guarded transaction", name)
+			require.NoError(t, g.fence.Permit(t.Context(), g.tx))
+			g.commit(t)
+			require.Equal(t, 1, dbtest.Count(t, other, "x"), name)
+
+			for _, end := range []string{"COMMIT", "ROLLBACK"} {
+				g = begin(t, d, handle, "a")
+				_, err = g.tx.Exec(end)
+				require.NoError(t, err)
+				assert.Error(t, insert(g.tx, "2"), "%s: a write after a raw %s", name, end)
+				require.ErrorIs(t, g.fence.Permit(t.Context(), g.tx), dialect.ErrEnded, name)
+				g.rollback(t)
+			}
+			dbtest.Exec(t, handle, "INSERT INTO x VALUES (3)")
+			require.Equal(t, 2, dbtest.Count(t, other, "x"), "%s: the session is as it was", name)
+		}
+	})
+}

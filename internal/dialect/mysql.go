@@ -1,0 +1,176 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+const (
+	nameMariaDB = "MariaDB"
+	nameMySQL   = "MySQL"
+)
+
+// MariaDB describes MariaDB from 10.3 on, as a single server or with replicas.
+func MariaDB() *Dialect {
+	d := MySQL()
+	d.Name = nameMariaDB
+	// One second is the least that it can be told, and no renewal waits that
+	// long unless the one who holds the row has died.
+	d.BoundedWrite = "SET STATEMENT innodb_lock_wait_timeout=1 FOR "
+	d.BoundedDDL = "SET STATEMENT lock_wait_timeout=2 FOR "
+	d.fence = func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
+		return &mysqlFence{conn: conn, compound: true}, nil
+	}
+	d.prepare = prepareMariaDB
+	return d
+}
+
+// MySQL describes MySQL from 8.0 on. It was written from the documentation: no
+// test of ours has run on it.
+func MySQL() *Dialect {
+	return &Dialect{
+		Name:          nameMySQL,
+		MaxIdentifier: 64 * utf8.UTFMax, // checkName counts characters
+		// Binary strings: no collation of the server's can make two IDs one.
+		Types: Types{
+			Integer: "bigint", Text: "varbinary(255)", Name: "varbinary(191)",
+			Long: "longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+		},
+		// ON DUPLICATE KEY UPDATE would count a row where the driver asks for found
+		// instead of changed ones. What else IGNORE lets pass, our values do not have.
+		InsertNew: "INSERT IGNORE INTO",
+		Isolation: sql.LevelReadCommitted,
+		ColumnsOf: `SELECT c.column_name FROM information_schema.columns c` + mysqlThisTable + `ORDER BY c.ordinal_position`,
+		// A prefix of a column, or an expression instead of one, is no key of ours.
+		UniqueOf: `SELECT c.index_name, c.column_name FROM information_schema.statistics c` + mysqlThisTable +
+			`AND c.non_unique = 0 AND c.sub_part IS NULL AND c.column_name IS NOT NULL ORDER BY c.index_name, c.seq_in_index`,
+		quote:       "`",
+		checkName:   checkMySQLName,
+		placeholder: func(int) string { return "?" },
+		byteEqual:   func(column, arg string) string { return "CAST(" + column + " AS BINARY) = CAST(" + arg + " AS BINARY)" },
+		classify:    classifyMySQL,
+		rolledBack:  rolledBackMySQL,
+		identity:    identityMySQL,
+		fence: func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
+			return &mysqlFence{conn: conn}, nil
+		},
+	}
+}
+
+// mysqlThisTable picks the table of this schema that the argument names, byte
+// for byte unless the server folds the case of names.
+const mysqlThisTable = ` JOIN (SELECT ? AS wanted) a
+	ON c.table_schema = DATABASE() AND IF(@@lower_case_table_names = 0,
+		CAST(c.table_name AS BINARY) = CAST(a.wanted AS BINARY), LOWER(c.table_name) = LOWER(a.wanted)) `
+
+func checkMySQLName(name string) error {
+	const maxCharacters = 64
+	n := 0
+	for _, r := range name {
+		if n++; r > 0xffff {
+			return fmt.Errorf("must not contain %q on MySQL or MariaDB", r)
+		}
+	}
+	switch {
+	case n > maxCharacters:
+		return fmt.Errorf("must be at most %d characters on MySQL or MariaDB, has %d", maxCharacters, n)
+	case strings.HasSuffix(name, " "):
+		return errors.New("must not end in a space on MySQL or MariaDB")
+	}
+	return nil
+}
+
+// identityMySQL is the schema's name alone. Nothing else is the same for every
+// handle: servers behind one address, or after a failover, have names and ids of
+// their own.
+func identityMySQL(ctx context.Context, db *sql.DB) (string, error) {
+	var schema sql.NullString
+	if err := db.QueryRowContext(ctx, "SELECT DATABASE()").Scan(&schema); err != nil {
+		return "", fmt.Errorf("name the database: %w", err)
+	}
+	if schema.String == "" {
+		return "", errors.New("the connection names no database")
+	}
+	return "mysql:" + strings.ToLower(schema.String), nil
+}
+
+func mysqlNumber(err error) (number uint16, ok bool) {
+	e := (*mysql.MySQLError)(nil)
+	if !errors.As(err, &e) {
+		return 0, false
+	}
+	return e.Number, true
+}
+
+func classifyMySQL(err error) Class {
+	number, ok := mysqlNumber(err)
+	if !ok {
+		return Unknown
+	}
+	switch number {
+	case 1062: // duplicate key
+		return Conflict
+	case 1213, 1205, // deadlock, lock wait timeout
+		1020,       // the record changed since the snapshot (innodb_snapshot_isolation)
+		3572, 3101, // NOWAIT; rolled back during commit by group replication
+		1040, 1203, // too many connections
+		9007, 8002, 8022, 8028, 9001, 9002, 9003, 9004, 9005: // TiDB behind a proxy that hides it
+		return Retry
+	case 3100, 1180, 1053, 1927, 1317, 2006, 2013, 1969, 3024, 8501: // died or was killed under way
+		return Ambiguous
+	case 1290, 1836, 1792, 1047: // read-only, or no part of the cluster
+		return Unusable
+	case 1146, 1054, 1142, 1143, 1044, 1045, 1064, 1235, 1050, 1060, 1061, 1048, 1364, 1406, 1227, 4031:
+		return Fatal
+	}
+	return Unknown
+}
+
+func rolledBackMySQL(err error) bool {
+	number, ok := mysqlNumber(err)
+	return ok && (number == 1213 || number == 3101 || number == 1020)
+}
+
+// seconds is d in whole seconds, rounded up and at least one.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64(max(1, math.Ceil(d.Seconds()))), 10)
+}
+
+// prepareMariaDB bounds what a change of leader that was stopped half-way can
+// hold up. These settings outlive the transaction, so they are restored.
+func prepareMariaDB(ctx context.Context, conn *sql.Conn, wait time.Duration) (func() error, error) {
+	const back = "SET SESSION idle_transaction_timeout = @election_idle, SESSION innodb_lock_wait_timeout = @election_wait"
+	s := seconds(wait)
+	_, err := conn.ExecContext(ctx, "SET @election_idle = @@idle_transaction_timeout, @election_wait = @@innodb_lock_wait_timeout,"+
+		" SESSION idle_transaction_timeout = "+s+", SESSION innodb_lock_wait_timeout = "+s)
+	return func() error { return restore(conn, err != nil, back) }, err
+}
+
+// mysqlLiteral writes a value into a statement's text. The guard's statements
+// are sent as one text: with parameters each would be prepared first, at a round
+// trip more, and a compound statement takes none.
+func mysqlLiteral(arg any) string {
+	if s, ok := arg.(string); ok {
+		return "x'" + hex.EncodeToString([]byte(s)) + "'"
+	}
+	return fmt.Sprint(arg)
+}
+
+// inline puts the arguments in place of the question marks of query, which has
+// no others: so it is never the name of a table.
+func inline(query string, args []any, literal func(any) string) string {
+	for _, arg := range args {
+		query = strings.Replace(query, "?", literal(arg), 1)
+	}
+	return query
+}
