@@ -45,11 +45,11 @@ func IsRetryable(err error) bool {
 //
 // Fn runs at most once. It must not end tx, by whatever means: then, as when the
 // database ended it under a statement whose error fn swallowed, nothing is
-// committed and the error wraps ErrTxnEnded. When fn returns an error, that error
-// is returned and nothing is committed; likewise when fn panics. When ctx ends,
-// or the guard timeout passes, first, the transaction is rolled back at once,
-// also under a fn that does not return (a statement that is running is waited
-// for, unless its own ctx ends it).
+// committed outside the guard, and if fn returns nil the error wraps ErrTxnEnded.
+// When fn returns an error, that error is returned and the transaction rolled
+// back; likewise when fn panics. When ctx ends, or the guard timeout passes,
+// first, the transaction is rolled back at once, also under a fn that does not
+// return (a statement that is running is waited for, unless its own ctx ends it).
 //
 // Errors: ErrNotLeader; ErrTxnEnded; those for which IsRetryable is true, after
 // a conflict; ErrOutcomeUnknown, the only one after which the transaction may
