@@ -85,6 +85,9 @@ func (e electionRows) guarded(ctx context.Context, leaderID string, timeout time
 	defer cancel()
 	g, err := c.acquire(ctx, timeout)
 	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err) // the guard timeout, in words
+		}
 		return c.failed(err)
 	}
 	return g.run(ctx, fn)
