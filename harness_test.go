@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/clock"
 	"github.com/sqlelect/election/internal/dbtest"
 	"github.com/sqlelect/election/storagetest"
 )
@@ -117,7 +118,7 @@ type partyMember struct {
 }
 
 func newParty(t *testing.T) *party {
-	p := &party{t: t, ctx: t.Context(), members: map[string]*partyMember{}}
+	p := &party{t: t, ctx: clock.With(t.Context(), clock.Virtual()), members: map[string]*partyMember{}}
 	t.Cleanup(p.stopAll)
 	return p
 }

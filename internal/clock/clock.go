@@ -74,3 +74,11 @@ func From(ctx context.Context) Clock {
 	}
 	return System()
 }
+
+// Virtual returns the clocks as a testing/synctest bubble has them: without the
+// boot clock, which goes on in real time there.
+func Virtual() Clock { return virtual{system{base: time.Now()}} }
+
+type virtual struct{ system }
+
+func (v virtual) Read() Instant { return v.Now() }

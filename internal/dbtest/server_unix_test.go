@@ -52,7 +52,7 @@ func requireGone(t *testing.T, driver, dsn string) {
 func TestServerDoesNotOutliveItsTests(t *testing.T) {
 	t.Parallel()
 	process := exec.Command(os.Args[0], "-test.run=^TestServerProcess$", "-test.timeout=60s", "-test.parallel=10")
-	process.Env = append(os.Environ(), serverProcess+"=1", "ELECTION_TEST_MYSQL=", "ELECTION_TEST_POSTGRES=", "ELECTION_TEST_REQUIRE=")
+	process.Env = append(os.Environ(), serverProcess+"=1", "ELECTION_TEST_MYSQL=", "ELECTION_TEST_POSTGRES=")
 	output, err := process.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, process.Start())
