@@ -5,7 +5,6 @@ import (
 	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/sqlelect/election/internal/clock"
@@ -246,7 +245,7 @@ func (c *campaign) take(r reply, now clock.Instant) {
 		// Nothing was stored by this call. Look again soon; the others try too.
 		c.self.refused(k.next)
 		c.conflicts++
-		c.endRound(now.Mono + c.jitter(min(c.cfg.RenewInterval/4, 2*time.Millisecond<<min(c.conflicts, 10))))
+		c.endRound(now.Mono + c.clock.Jitter(min(c.cfg.RenewInterval/4, 2*time.Millisecond<<min(c.conflicts, 10))))
 	default:
 		c.fail(now, k.explain(r.err, c.caller.timeout))
 	}
@@ -255,6 +254,7 @@ func (c *campaign) take(r reply, now clock.Instant) {
 // read takes in the record and starts the write that follows from it.
 func (c *campaign) read(rec *Record, now clock.Instant) {
 	base := rec
+	c.self.hear(rec, now.Mono)
 	if c.self.isOld(rec) {
 		base = c.doubt(rec, now)
 	} else {
@@ -335,7 +335,7 @@ func (c *campaign) acknowledged(k *call, now clock.Instant) {
 	c.self.stored(k.next, k.move, now.Mono)
 	c.noteRecord(k.next, id, term, now)
 	c.conflicts, c.oldReads = 0, 0
-	c.renewAt = k.started.Mono + c.cfg.RenewInterval - c.jitter(c.cfg.RenewInterval/10)
+	c.renewAt = k.started.Mono + c.cfg.RenewInterval - c.clock.Jitter(c.cfg.RenewInterval/10)
 	c.renewedAt = k.started.Time()
 	if k.move == moveRelease || k.move == moveLeave {
 		c.left = k.move == moveLeave
@@ -389,10 +389,5 @@ func (c *campaign) endRound(next time.Duration) {
 // backoff grows with the failures in a row, up to most, and is jittered.
 func (c *campaign) backoff(most time.Duration) time.Duration {
 	d := min(most, 5*time.Millisecond<<min(c.failures, 16))
-	return d/2 + c.jitter(d/2)
-}
-
-// jitter is uniform in [0, most].
-func (c *campaign) jitter(most time.Duration) time.Duration {
-	return time.Duration(rand.Int64N(int64(max(most, 0)) + 1))
+	return d/2 + c.clock.Jitter(d/2)
 }

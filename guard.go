@@ -200,9 +200,8 @@ type guardedTxn struct {
 	cancel context.CancelFunc
 	since  time.Time // it holds the guard
 
-	ended     bool // by us, or found ended
-	committed bool
-	discard   bool // the connection may be in a state that we do not know
+	ended   bool // by us, or found ended
+	discard bool // the connection may be in a state that we do not know
 }
 
 // run calls fn and commits. However fn ends (it returns, panics or calls Goexit),
@@ -240,7 +239,7 @@ func (g *guardedTxn) watch(ctx context.Context) (settle func()) {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
-		g.end(g.tx.Rollback)
+		g.rollback()
 	})
 	return sync.OnceFunc(func() {
 		if !stop() {
@@ -249,34 +248,53 @@ func (g *guardedTxn) watch(ctx context.Context) (settle func()) {
 	})
 }
 
+// endPatience is for how long a COMMIT or ROLLBACK is waited for that has no
+// time left. They wait for no lock, so only a dead server takes longer.
+const endPatience = 2 * time.Second
+
 func (g *guardedTxn) commit(ctx context.Context) error {
-	switch err := g.fence.Permit(ctx, g.tx); {
-	case errors.Is(err, dialect.ErrEnded):
-		return ErrTxnEnded
-	case err != nil:
-		return err
-	}
-	err := g.end(g.tx.Commit)
+	// A COMMIT that was sent is waited for, as long as that makes sense: giving
+	// up leaves its outcome unknown.
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(endPatience, cancel) })
+	defer stop()
+	err := g.end(patient, g.fence.Commit)
 	switch {
 	case err == nil:
-		g.committed = true
 		return nil
-	case g.dialect.RolledBack(err):
-		return fmt.Errorf("commit: %w", err)
+	case errors.Is(err, dialect.ErrEnded):
+		return ErrTxnEnded
+	case ctx.Err() != nil:
+		err = errors.Join(endOf(ctx), err)
 	}
-	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	if errors.Is(err, dialect.ErrUncertain) {
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+	return fmt.Errorf("commit: %w", err)
+}
+
+func (g *guardedTxn) rollback() {
+	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
+	defer cancel()
+	_ = g.end(ctx, g.fence.Rollback) // an error is reported by what led here
 }
 
 // end ends the transaction by how, unless it was ended before. An error means
 // that somebody else ended it, perhaps just now and with statements still on
 // their way, or that the connection is broken: it is not for the pool again.
-func (g *guardedTxn) end(how func() error) error {
+func (g *guardedTxn) end(ctx context.Context, how func(context.Context, *sql.Tx) error) error {
 	if g.ended {
 		return nil
 	}
 	g.ended = true
-	err := how()
-	g.discard = err != nil && !g.dialect.RolledBack(err)
+	stop := context.AfterFunc(ctx, g.cancel) // ends a call of the driver's that goes by the ctx of BEGIN
+	defer stop()
+	err := how(ctx, g.tx)
+	if err != nil {
+		g.discard = !g.dialect.RolledBack(err)
+		_ = g.tx.Rollback() // what failed before its COMMIT has left it open
+	}
 	return err
 }
 
@@ -284,10 +302,10 @@ func (g *guardedTxn) end(how func() error) error {
 // back to the pool.
 func (g *guardedTxn) close() (err error) {
 	if g.tx != nil {
-		_ = g.end(g.tx.Rollback) // an error is reported by what led here, and discards the connection
+		g.rollback()
 	}
 	if g.fence != nil {
-		err = g.fence.Lift(g.committed, g.discard)
+		err = g.fence.Lift(g.discard)
 	}
 	if g.cancel != nil {
 		g.cancel()

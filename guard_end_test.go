@@ -26,8 +26,10 @@ type ending struct {
 	commits bool
 	// The connection is in a transaction again, which may hold a lock.
 	locks bool
-	// The server does not count what follows as a new transaction, so that a raw
-	// COMMIT after it would be obeyed.
+	// The server refuses it: the transaction, and the guard, go on.
+	refused bool
+	// The server does not count what follows as a new transaction, or gives that the
+	// old one's ways, so that a raw COMMIT after it would be obeyed.
 	goesOn bool
 }
 
@@ -40,16 +42,16 @@ func endings(engine string) map[string]ending {
 			}
 		}
 	}
-	commits := engine != "sqlite"
+	commits, refused := engine == "postgres", engine == "mysql"
 	all := map[string]ending{
-		"RawCommit":        {run: raw("COMMIT"), commits: commits},
-		"RawRollback":      {run: raw("ROLLBACK")},
-		"RollbackAndBegin": {run: raw("ROLLBACK", "BEGIN"), locks: true},
-		"CommitAndBegin":   {run: raw("COMMIT", "BEGIN"), commits: commits, locks: true},
-		"RollbackCommit":   {run: raw("ROLLBACK", "BEGIN", "INSERT INTO log (entry) VALUES ('smuggled')", "COMMIT")},
-		"Savepoint":        {run: raw("ROLLBACK", "SAVEPOINT s", "INSERT INTO log (entry) VALUES ('smuggled')", "RELEASE SAVEPOINT s")},
-		"Commit":           {run: func(_ *testing.T, _ guardWorld, tx *sql.Tx) { _ = tx.Commit() }, commits: commits},
-		"Rollback":         {run: func(_ *testing.T, _ guardWorld, tx *sql.Tx) { _ = tx.Rollback() }},
+		"RawCommit":        {run: raw("COMMIT"), commits: commits, refused: refused},
+		"RawRollback":      {run: raw("ROLLBACK"), refused: refused},
+		"RollbackAndBegin": {run: raw("ROLLBACK", "BEGIN"), locks: true, refused: refused},
+		"CommitAndBegin":   {run: raw("COMMIT", "BEGIN"), commits: commits, locks: true, refused: refused},
+		"RollbackCommit":   {run: raw("ROLLBACK", "BEGIN", "INSERT INTO log (entry) VALUES ('smuggled')", "COMMIT"), refused: refused},
+		"Savepoint":        {run: raw("ROLLBACK", "SAVEPOINT s", "INSERT INTO log (entry) VALUES ('smuggled')", "RELEASE SAVEPOINT s"), refused: refused},
+		"Commit":           {run: func(_ *testing.T, _ guardWorld, tx *sql.Tx) { _ = tx.Commit() }, commits: commits, locks: refused},
+		"Rollback":         {run: func(_ *testing.T, _ guardWorld, tx *sql.Tx) { _ = tx.Rollback() }, locks: refused},
 	}
 	switch engine {
 	case "sqlite":
@@ -59,9 +61,22 @@ func endings(engine string) map[string]ending {
 	case "postgres":
 		all["OneString"] = ending{run: raw("ROLLBACK; INSERT INTO log (entry) VALUES ('smuggled')")}
 		all["Error"] = ending{run: raw("nonsense"), locks: true} // until it is rolled back
+		all["ErrorAndRollback"] = ending{run: raw("nonsense", "ROLLBACK")}
+		all["ErrorAndCommit"] = ending{run: raw("nonsense", "COMMIT")}
+		all["RollbackAndChain"] = ending{run: raw("ROLLBACK AND CHAIN"), goesOn: true}
 	case "mysql":
-		all["DDL"] = ending{run: raw("CREATE TABLE IF NOT EXISTS other (x INTEGER)"), commits: true}
-		all["Deadlock"] = ending{run: deadlock, goesOn: true}
+		for name, statement := range map[string]string{
+			"DDL": "CREATE TABLE IF NOT EXISTS other (x INTEGER)", "Begin": "BEGIN", "LockTables": "LOCK TABLES log WRITE",
+			"CommitAndChain": "COMMIT AND CHAIN", "RollbackAndChain": "ROLLBACK AND CHAIN", "Autocommit": "SET autocommit = 1",
+			"Analyze": "ANALYZE TABLE log", "Truncate": "TRUNCATE TABLE log", "ReadWrite": "START TRANSACTION READ WRITE",
+		} {
+			all[name] = ending{run: raw(statement), refused: true}
+			all["Deadlock"+name] = ending{run: func(t *testing.T, w guardWorld, tx *sql.Tx) {
+				deadlock(t, w, tx)
+				_, _ = tx.Exec(statement)
+			}}
+		}
+		all["Deadlock"] = ending{run: deadlock}
 	}
 	return all
 }
@@ -106,6 +121,10 @@ func TestTrap24TransactionEndsInside(t *testing.T) {
 		for name, end := range endings(db.Engine) {
 			t.Run(name, func(t *testing.T) {
 				w := newGuardWorld(t, db.Fresh(t), kind)
+				if end.refused {
+					requireWhole(t, w, end)
+					return
+				}
 				err := guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
 					require.NoError(t, write(tx, "before"))
 					end.run(t, w, tx)
@@ -148,6 +167,34 @@ func TestTrap24TransactionEndsInside(t *testing.T) {
 	})
 }
 
+// requireWhole checks a transaction that the server does not let fn end: the guard
+// holds on, and all of it is committed, or nothing.
+func requireWhole(t *testing.T, w guardWorld, end ending) {
+	t.Helper()
+	for _, boom := range []error{errors.New("boom"), nil} {
+		err := guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
+			require.NoError(t, write(tx, "before"))
+			end.run(t, w, tx)
+			short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err := lead(short, w.b, "b")
+			require.Error(t, err, "the leader changed under a guarded transaction")
+			require.NoError(t, write(tx, "after"))
+			_, _ = tx.Exec("COMMIT")
+			return boom
+		})
+		if boom != nil {
+			require.ErrorIs(t, err, boom)
+			require.Empty(t, w.entries(t))
+			continue
+		}
+		require.NoError(t, err)
+		require.Contains(t, w.entries(t), "before")
+		require.Contains(t, w.entries(t), "after")
+	}
+	requireUsable(t, w)
+}
+
 // Goroutines that fn leaves behind write on while the transaction is ended by
 // several of them at once: still nothing lands, then or later.
 func TestTrap24Stragglers(t *testing.T) {
@@ -158,6 +205,10 @@ func TestTrap24Stragglers(t *testing.T) {
 			var done sync.WaitGroup
 			ctx, cancel := context.WithCancel(t.Context())
 			err := guarded(ctx, w.a, "a", func(tx *sql.Tx) error {
+				if db.Engine == "mysql" { // refuses every other end
+					require.NoError(t, write(tx, "before"))
+					deadlock(t, w, tx)
+				}
 				_, _ = tx.Exec("ROLLBACK")
 				for i := range 4 {
 					done.Go(func() {
@@ -212,6 +263,7 @@ func TestTrap28ConnectionIsRestored(t *testing.T) {
 	boom := errors.New("boom")
 	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
 		w := newGuardWorld(t, db, kind)
+		before := sessionState(t, w.db)
 		run := func(ctx context.Context, fn func(tx *sql.Tx) error) error { return guarded(ctx, w.a, "a", fn) }
 		for _, end := range []struct {
 			name string
@@ -288,12 +340,12 @@ func TestTrap28ConnectionIsRestored(t *testing.T) {
 					require.NoError(t, err)
 				} else { // the connection is busy with them
 					require.Error(t, err)
-					require.NotErrorIs(t, err, election.ErrOutcomeUnknown)
 				}
 			}},
 		} {
 			t.Run(end.name, func(t *testing.T) {
 				end.run(t)
+				require.Equal(t, before, sessionState(t, w.db))
 				if end.name != "Return" {
 					assert.Empty(t, w.entries(t))
 				}
@@ -301,6 +353,78 @@ func TestTrap28ConnectionIsRestored(t *testing.T) {
 				dbtest.Exec(t, w.otherDB, "DELETE FROM log")
 			})
 		}
+	})
+}
+
+// A connection that the server ends under a guarded transaction is gone, and
+// leaves nothing behind.
+func TestTrap28KilledConnection(t *testing.T) {
+	t.Parallel()
+	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		w := newGuardWorld(t, db, kind)
+		before := sessionState(t, w.db)
+		for _, writes := range []bool{true, false} {
+			err := guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
+				require.NoError(t, write(tx, "undone"))
+				kill(t, db, w.otherDB, tx)
+				mustLead(t, w.b, "b") // it no longer holds the guard
+				if writes {
+					return write(tx, "lost")
+				}
+				return nil
+			})
+			require.Error(t, err)
+			if writes || db.Engine == "postgres" { // else it is the COMMIT that fails
+				require.NotErrorIs(t, err, election.ErrOutcomeUnknown)
+			}
+			require.False(t, election.IsRetryable(err))
+			require.Empty(t, w.entries(t))
+			require.Equal(t, before, sessionState(t, w.db))
+			requireUsable(t, w)
+			dbtest.Exec(t, w.otherDB, "DELETE FROM log")
+		}
+	})
+}
+
+// kill ends tx's connection, and waits until the server has done so.
+func kill(t *testing.T, db *dbtest.Database, admin *sql.DB, tx *sql.Tx) {
+	t.Helper()
+	own, end, find := "SELECT CONNECTION_ID()", "KILL %d", "SELECT COUNT(*) FROM information_schema.processlist WHERE id = %d"
+	if db.Engine == "postgres" {
+		own, end, find = "SELECT pg_backend_pid()", "SELECT pg_terminate_backend(%d)", "SELECT COUNT(*) FROM pg_stat_activity WHERE pid = %d"
+	}
+	var id, n int
+	require.NoError(t, tx.QueryRow(own).Scan(&id))
+	dbtest.Exec(t, admin, fmt.Sprintf(end, id))
+	waitFor(t, 10*time.Second, "the connection's end", func() bool {
+		require.NoError(t, admin.QueryRow(fmt.Sprintf(find, id)).Scan(&n))
+		return n == 0
+	})
+}
+
+// A savepoint of fn's own ends nothing: the guard holds on when it is rolled back,
+// also after an error.
+func TestSavepointsInsideAGuardedTransaction(t *testing.T) {
+	t.Parallel()
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		w := newGuardWorld(t, db, kind)
+		require.NoError(t, guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
+			for _, statement := range []string{"SAVEPOINT first", "INSERT INTO log (entry) VALUES ('1')", "SAVEPOINT second"} {
+				_, err := tx.Exec(statement)
+				require.NoError(t, err, statement)
+			}
+			require.NoError(t, write(tx, "2 undone"))
+			require.Error(t, write(tx, "1"), "a duplicate")
+			_, err := tx.Exec("ROLLBACK TO SAVEPOINT second")
+			require.NoError(t, err)
+			short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err = lead(short, w.b, "b")
+			assert.Error(t, err)
+			return write(tx, "3")
+		}))
+		assert.Equal(t, []string{"1", "3"}, w.entries(t))
+		requireUsable(t, w)
 	})
 }
 

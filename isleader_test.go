@@ -22,6 +22,8 @@ func (s *steered) Now() clock.Instant { s.mu.Lock(); defer s.mu.Unlock(); return
 
 func (s *steered) Read() clock.Instant { return s.Now() }
 
+func (s *steered) Jitter(time.Duration) time.Duration { return 0 }
+
 func (s *steered) NewTimer(time.Duration) clock.Timer { return heldBack{} }
 
 func (s *steered) move(by clock.Instant) {

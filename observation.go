@@ -66,9 +66,19 @@ func (o *observation) version() int64 {
 // replica's answer, or a history that went back. It renews nobody's lease.
 func (o *observation) isOld(rec *Record) bool { return rec.Version < o.version() }
 
+// hear takes in the terms that a record tells of, an old one too: another member
+// may have told it of terms that are gone from it otherwise. If such a term is
+// news, its reign may still last, and the longest lease known is waited for.
+func (o *observation) hear(rec *Record, now time.Duration) {
+	if rec.TermFloor > max(rec.Term, o.term) {
+		o.barred = now + o.longest
+	}
+	o.term = max(o.term, rec.Term, rec.TermFloor)
+}
+
 // see takes in a record that is not old. It keeps rec.
 func (o *observation) see(rec *Record, now time.Duration) {
-	o.term = max(o.term, rec.Term, rec.TermFloor)
+	o.hear(rec, now)
 	members := make(map[string]sighting, len(rec.Members))
 	for _, m := range rec.Members {
 		s := o.sight(m, now)

@@ -36,7 +36,7 @@ type electionTable struct {
 	db       *sql.DB
 	dialect  *dialect.Dialect
 	name     string // as the user gave it
-	quoted   string
+	quoted   string // with its schema, where the engine has these
 	identity string // of the database
 	// grown is set once the columns election and slot are known to exist. While
 	// it is not, only the election named "" works.
@@ -62,16 +62,21 @@ func openTable(ctx context.Context, db *sql.DB, name string) (*electionTable, er
 	if err := d.CheckIdentifier(name); err != nil {
 		return nil, fmt.Errorf("table name %w", err)
 	}
-	t := &electionTable{db: db, dialect: d, name: name, quoted: d.Quote(name), identity: identity}
+	t := &electionTable{db: db, dialect: d, name: name, identity: identity}
 	var incomplete *sqldb.MissingError
 	switch err := sqldb.Ensure(ctx, db, d, t.schema()); {
 	case err == nil:
 		t.grown.Store(true)
+	case errors.As(err, &incomplete) && incomplete.Absent:
+		return nil, fmt.Errorf("%w: %w", ErrSchema, err)
 	case errors.As(err, &incomplete): // four columns are there and serve the election named ""
 	default:
 		return nil, err
 	}
-	return t, nil
+	if t.quoted, err = sqldb.Qualified(ctx, db, d, name); err != nil {
+		return nil, err
+	}
+	return t, sqldb.Unfit(ctx, db, d, name)
 }
 
 // schema is DO's columns and those that tell elections apart.

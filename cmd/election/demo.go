@@ -8,24 +8,32 @@ import (
 	"github.com/sqlelect/election/cmd/election/internal/demo"
 )
 
-const demoUsage = `Usage: election demo [--keep]
+const demoUsage = `Usage: election demo [--dsn DSN | --dsn-file FILE] [--keep]
 
-Three processes on this machine elect a leader over one SQLite file, in a
-directory of its own. Whoever leads appends guarded entries to a ledger. Step by
-step a leader resigns, hands over to a member it names, is killed, and is frozen
-past its lease and woken, when it tries to go on writing.
+Three processes on this machine elect a leader: over one SQLite file, in a
+directory of its own, or over tables in a database of yours. Whoever leads
+appends guarded entries to a ledger. Step by step a leader resigns, hands over to
+a member it names, is killed, and is frozen past its lease and woken, when it
+tries to go on writing.
 
 In the end a verdict is computed from the ledger and the log files alone: how
 long each hand-over took, and whether every promise held. It takes about 15
 seconds. The exit status is 0 if every promise held, 1 otherwise.
 
+In a database of yours it creates three tables, whose names begin with
+election_demo_ and a random number, and drops them in the end, also after an
+error or Ctrl-C. It touches nothing else there.
+
 Flags:
-  --keep   leave the directory with the database and the logs, and say where it is
-`
+  --keep           leave the tables, and the directory with the logs, and say
+                   where they are
+` + dsnUsage
 
 func runDemo(ctx context.Context, c console, args []string) error {
 	var options demo.Options
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	var database dsnFlags
+	database.register(flags)
 	flags.BoolVar(&options.Keep, "keep", false, "")
 	// Not in the usage text: proof that the verdict finds what it looks for.
 	flags.Func("break", "", func(part string) error {
@@ -37,6 +45,13 @@ func runDemo(ctx context.Context, c console, args []string) error {
 	})
 	flags.Usage = func() { fmt.Fprint(flags.Output(), demoUsage) }
 	if err := parse(c, flags, args); err != nil {
+		return err
+	}
+	if err := database.check(); err != nil {
+		return misused(c, flags, err)
+	}
+	var err error
+	if options.DSN, err = database.read(c.in); err != nil {
 		return err
 	}
 	return demo.Run(ctx, c.out, options)

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/sqlelect/election/internal/sqldb"
 )
 
 // Exit statuses, besides 130 for an interrupt.
@@ -107,8 +109,9 @@ func parse(c console, flags *flag.FlagSet, args []string) error {
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}
 	err := flags.Parse(args)
+	flags.Usage = usage
 	if err == nil && flags.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		err = fmt.Errorf("unexpected argument %q", sqldb.Redact(flags.Arg(0)))
 	}
 	switch {
 	case err == nil:
@@ -118,8 +121,13 @@ func parse(c console, flags *flag.FlagSet, args []string) error {
 		usage()
 		return err
 	}
+	return misused(c, flags, err)
+}
+
+// misused shows a mistake in the command line, and how it is used.
+func misused(c console, flags *flag.FlagSet, err error) error {
 	flags.SetOutput(c.err)
 	fmt.Fprintf(c.err, "election %s: %v\n\n", flags.Name(), err)
-	usage()
+	flags.Usage()
 	return usageError{err}
 }

@@ -34,6 +34,12 @@ func TestUsage(t *testing.T) {
 		{"demo --nonsense", exitUsage, "", "election demo: flag provided but not defined: -nonsense"},
 		{"demo now", exitUsage, "", `unexpected argument "now"`},
 		{"demo --break=everything", exitUsage, "", `no part "everything" to break`},
+		{"demo --dsn=sqlite:x --dsn-file=y", exitUsage, "", "--dsn and --dsn-file were both given"},
+		{"demo --dsn=", exitUsage, "", "--dsn must not be empty"},
+		{"demo --dsn-file=", exitUsage, "", "--dsn-file must not be empty"},
+		{"demo --dsn", exitUsage, "", "flag needs an argument: -dsn"},
+		{"demo mysql://u:geheim@h/d", exitUsage, "", `unexpected argument "mysql://u:***@h/d"`},
+		{"demo --dsn=oracle://u:geheim@h/d", exitFailed, "", `--dsn: database "oracle://u:***@h/d": unknown scheme`},
 		{"help version", exitOK, "Usage: election version", ""},
 		{"version", exitOK, "election ", ""},
 		{"version now", exitUsage, "", "Usage: election version"},
@@ -47,6 +53,9 @@ func TestUsage(t *testing.T) {
 		for _, stream := range []struct{ name, got, want string }{{"output", out.String(), c.out}, {"error", stderr.String(), c.stderr}} {
 			if !strings.Contains(stream.got, stream.want) || stream.want == "" && stream.got != "" {
 				t.Errorf("election %s: standard %s is %q, want %q", c.args, stream.name, stream.got, stream.want)
+			}
+			if strings.Contains(stream.got, "geheim") {
+				t.Errorf("election %s: standard %s shows the password", c.args, stream.name)
 			}
 		}
 	}

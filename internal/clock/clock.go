@@ -8,6 +8,7 @@ package clock
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 )
 
@@ -28,7 +29,8 @@ type Timer interface {
 	Stop() bool
 }
 
-// Clock reads a machine's clocks. Safe for concurrent use.
+// Clock reads a machine's clocks, and rolls its dice: whatever a run depends on
+// besides its inputs comes from here. Safe for concurrent use.
 type Clock interface {
 	// Now reads Mono and Wall, with one call of time.Now and no allocation.
 	Now() Instant
@@ -36,6 +38,8 @@ type Clock interface {
 	Read() Instant
 	// NewTimer fires after d of the monotonic clock.
 	NewTimer(d time.Duration) Timer
+	// Jitter is uniform in [0, most]; 0 for most ≤ 0.
+	Jitter(most time.Duration) time.Duration
 }
 
 // System returns this machine's clocks.
@@ -55,6 +59,10 @@ func (s system) Read() Instant {
 }
 
 func (system) NewTimer(d time.Duration) Timer { return systemTimer{time.NewTimer(d)} }
+
+func (system) Jitter(most time.Duration) time.Duration {
+	return time.Duration(rand.Int64N(int64(max(most, 0)) + 1))
+}
 
 type systemTimer struct{ *time.Timer }
 

@@ -33,7 +33,7 @@ func Detect(ctx context.Context, db *sql.DB) (*Dialect, error) {
 	if d == nil {
 		return nil, fmt.Errorf("database engine %q is not supported", version)
 	}
-	if d.Name == nameMariaDB {
+	if d.Name == nameMariaDB || d.Name == nameMySQL {
 		return d, refuseCluster(ctx, db)
 	}
 	return d, nil
@@ -67,19 +67,23 @@ func serverOf(version string) *Dialect {
 	return nil
 }
 
-// refuseCluster returns an error on a Galera cluster: row locks are local to a
-// node there, so that a guarded transaction on one node and a change of leader on
-// another could both commit.
+// refuseCluster returns an error on a cluster with several primaries: row locks
+// are local to a node there, so that a guarded transaction on one node and a
+// change of leader on another could both commit.
 func refuseCluster(ctx context.Context, db *sql.DB) error {
-	var name, value string
-	err := db.QueryRowContext(ctx, "SHOW VARIABLES LIKE 'wsrep_on'").Scan(&name, &value)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil
-	case err != nil:
-		return fmt.Errorf("ask for wsrep_on: %w", err)
-	case !strings.EqualFold(value, "OFF"):
-		return errors.New("MariaDB Galera Cluster is not supported: its row locks do not reach other nodes")
+	for _, c := range []struct{ name, setting, alone string }{
+		{"Galera Cluster", "wsrep_on", "OFF"},
+		{"multi-primary Group Replication", "group_replication_single_primary_mode", "ON"},
+	} {
+		var name, value string
+		err := db.QueryRowContext(ctx, "SHOW VARIABLES LIKE '"+c.setting+"'").Scan(&name, &value)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
+			return fmt.Errorf("ask for %s: %w", c.setting, err)
+		case !strings.EqualFold(value, c.alone):
+			return fmt.Errorf("%s is not supported: its row locks do not reach other nodes", c.name)
+		}
 	}
 	return nil
 }

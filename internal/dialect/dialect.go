@@ -34,6 +34,15 @@ type Dialect struct {
 	// ColumnsOf lists the column names of the table given as its one argument,
 	// and nothing when there is no such table.
 	ColumnsOf string
+	// TableOptions ends a CREATE TABLE.
+	TableOptions string
+	// SchemaOf names the schema of the table given as its one argument; "" where
+	// a table's name needs none.
+	SchemaOf string
+	// UnfitSession and UnfitTable, which takes a table's name, return what keeps
+	// elections from working as a sentence, or NULL, or nothing; "" where nothing
+	// can.
+	UnfitSession, UnfitTable string
 	// UniqueOf lists (index name, column) of the unique, unconditional indexes of
 	// the table given as its one argument, in key order.
 	UniqueOf string

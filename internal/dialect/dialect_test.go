@@ -174,7 +174,7 @@ func TestFenceNeedsHooks(t *testing.T) {
 }
 
 // fenced returns a connection under a fence, in a transaction that has written.
-func fenced(t *testing.T, driverName string) (db *sql.DB, conn *sql.Conn, fence Fence) {
+func fenced(t *testing.T, driverName string) (db *sql.DB, conn *sql.Conn, tx *sql.Tx, fence Fence) {
 	t.Helper()
 	db = openFile(t, driverName)
 	_, err := db.Exec("CREATE TABLE t (x)")
@@ -184,11 +184,11 @@ func fenced(t *testing.T, driverName string) (db *sql.DB, conn *sql.Conn, fence 
 	t.Cleanup(func() { _ = conn.Close() })
 	fence, err = SQLite().Fence(t.Context(), conn, "")
 	require.NoError(t, err)
-	for _, statement := range []string{"BEGIN", "INSERT INTO t VALUES (1)"} {
-		_, err = conn.ExecContext(t.Context(), statement)
-		require.NoError(t, err)
-	}
-	return db, conn, fence
+	tx, err = conn.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	_, err = tx.Exec("INSERT INTO t VALUES (1)")
+	require.NoError(t, err)
+	return db, conn, tx, fence
 }
 
 func rows(t *testing.T, db *sql.DB) (n int) {
@@ -202,15 +202,13 @@ func TestFencePermitsOneCommit(t *testing.T) {
 	for _, name := range drivers() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db, conn, fence := fenced(t, name)
+			db, conn, tx, fence := fenced(t, name)
 			require.False(t, fence.Ended())
-			require.NoError(t, fence.Permit(t.Context(), nil))
-			_, err := conn.ExecContext(t.Context(), "COMMIT")
-			require.NoError(t, err)
-			_, err = conn.ExecContext(t.Context(), "INSERT INTO t VALUES (2)")
+			require.NoError(t, fence.Commit(t.Context(), tx))
+			_, err := conn.ExecContext(t.Context(), "INSERT INTO t VALUES (2)")
 			require.Error(t, err, "a second commit passed in the wake of the first")
 			require.Equal(t, 1, rows(t, db))
-			require.NoError(t, fence.Lift(true, false))
+			require.NoError(t, fence.Lift(false))
 			_, err = conn.ExecContext(t.Context(), "INSERT INTO t VALUES (3)")
 			require.NoError(t, err)
 			require.Equal(t, 2, rows(t, db))
@@ -224,16 +222,17 @@ func TestFenceRefusesWhatEnded(t *testing.T) {
 		for _, end := range []string{"COMMIT", "ROLLBACK"} {
 			t.Run(name+end, func(t *testing.T) {
 				t.Parallel()
-				db, conn, fence := fenced(t, name)
-				_, _ = conn.ExecContext(t.Context(), end)
+				db, conn, tx, fence := fenced(t, name)
+				_, _ = tx.Exec(end)
 				require.True(t, fence.Ended())
-				require.ErrorIs(t, fence.Permit(t.Context(), nil), ErrEnded)
-				_, err := conn.ExecContext(t.Context(), "INSERT INTO t VALUES (2)")
+				require.ErrorIs(t, fence.Commit(t.Context(), tx), ErrEnded)
+				_, err := tx.Exec("INSERT INTO t VALUES (2)")
 				require.Error(t, err)
 				require.Zero(t, rows(t, db))
-				require.NoError(t, fence.Lift(false, true))
+				_ = fence.Rollback(t.Context(), tx)
+				require.NoError(t, fence.Lift(true))
 				require.ErrorIs(t, conn.PingContext(t.Context()), sql.ErrConnDone, "it was to be discarded")
-				require.NoError(t, fence.Lift(true, false), "nothing is left to do")
+				require.NoError(t, fence.Lift(false), "nothing is left to do")
 			})
 		}
 	}
@@ -253,7 +252,7 @@ func TestFenceKeepsMemory(t *testing.T) {
 	defer func() { require.NoError(t, conn.Close()) }()
 	fence, err := SQLite().Fence(t.Context(), conn, identity)
 	require.NoError(t, err)
-	require.NoError(t, fence.Lift(false, true))
+	require.NoError(t, fence.Lift(true))
 	_, err = conn.ExecContext(t.Context(), "CREATE TABLE t (x)")
 	require.NoError(t, err)
 }

@@ -5,10 +5,13 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
-// ErrEnded is returned by Fence.Permit when there is nothing left to commit.
+// ErrEnded is returned by Fence.Commit when there is nothing left to commit.
 var ErrEnded = errors.New("the transaction has ended")
 
 // Claim is what a guarded transaction holds in place.
@@ -26,22 +29,38 @@ type Claim struct {
 }
 
 // A Fence watches over one guarded transaction on a pinned connection: nothing
-// may be committed there but by the library's own COMMIT of the transaction that
-// took the guard. It is made before BEGIN; then Hold, Permit and Lift are called
-// in this order, Lift always, the others if the transaction gets that far.
+// may be committed there but by Commit, while the transaction that took the guard
+// is still open. It is made before BEGIN; then Hold, one of Commit and Rollback,
+// and Lift are called in this order, Lift always, the others if the transaction
+// gets that far.
 type Fence interface {
 	// Hold takes the guard, as the transaction's first statement, and reports
 	// whether the claim holds: then it goes on to hold until the transaction ends.
 	Hold(ctx context.Context, tx *sql.Tx, claim Claim) (held bool, err error)
-	// Permit allows the COMMIT that follows, or returns ErrEnded if the
-	// transaction that took the guard is not the one still open.
-	Permit(ctx context.Context, tx *sql.Tx) error
+	// Commit commits the transaction that took the guard, or returns ErrEnded if
+	// that is not the one still open. An error wrapping ErrUncertain means that it
+	// may be committed. It gives up when ctx, and the ctx of tx, end.
+	Commit(ctx context.Context, tx *sql.Tx) error
+	// Rollback ends the transaction. It gives up like Commit.
+	Rollback(ctx context.Context, tx *sql.Tx) error
 	// Ended reports what is known, without a statement, of an early end.
 	Ended() bool
 	// Lift makes the connection as it was, once the transaction is over. With
 	// discard, or if that fails, the connection is closed instead of going back
 	// to the pool (unless closing it would drop the database).
-	Lift(committed, discard bool) error
+	Lift(discard bool) error
+}
+
+// ErrUncertain is wrapped by errors of Fence.Commit after which the transaction
+// may have been committed.
+var ErrUncertain = errors.New("the outcome is not known")
+
+// uncertain marks the error of a COMMIT that was sent.
+func uncertain(err error, rolledBack func(error) bool) error {
+	if err == nil || rolledBack(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUncertain, err)
 }
 
 // liftTimeout bounds a statement that restores a connection: it waits for no
@@ -63,7 +82,14 @@ func restore(conn *sql.Conn, discard bool, statements ...string) error {
 	if !discard {
 		return nil
 	}
-	err := conn.Raw(func(any) error { return driver.ErrBadConn }) // database/sql closes it
+	err := conn.Raw(func(dc any) error {
+		// Where database/sql has its connections from another pool, that one would
+		// be given back what is closed here.
+		if pooled, ok := dc.(interface{ Conn() *pgx.Conn }); ok {
+			_ = pooled.Conn().Close(ctx)
+		}
+		return driver.ErrBadConn // database/sql closes it
+	})
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
 		return nil
 	}

@@ -26,8 +26,9 @@ func MariaDB() *Dialect {
 	d.Name = nameMariaDB
 	// One second is the least that it can be told, and no renewal waits that
 	// long unless the one who holds the row has died.
-	d.BoundedWrite = "SET STATEMENT innodb_lock_wait_timeout=1 FOR "
-	d.BoundedDDL = "SET STATEMENT lock_wait_timeout=2 FOR "
+	// Strict, so that a record for which an older table has no room is not cut.
+	d.BoundedWrite = "SET STATEMENT innodb_lock_wait_timeout=1, sql_mode='STRICT_ALL_TABLES' FOR "
+	d.BoundedDDL = "SET STATEMENT lock_wait_timeout=1 FOR "
 	d.fence = func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 		return &mysqlFence{conn: conn, compound: true}, nil
 	}
@@ -54,13 +55,26 @@ func MySQL() *Dialect {
 		// A prefix of a column, or an expression instead of one, is no key of ours.
 		UniqueOf: `SELECT c.index_name, c.column_name FROM information_schema.statistics c` + mysqlThisTable +
 			`AND c.non_unique = 0 AND c.sub_part IS NULL AND c.column_name IS NOT NULL ORDER BY c.index_name, c.seq_in_index`,
+		// Other engines know no row locks, and no rollback.
+		TableOptions: " ENGINE=InnoDB",
+		SchemaOf:     "SELECT c.table_schema FROM information_schema.tables c" + mysqlThisTable,
+		UnfitSession: `SELECT CASE
+			WHEN @@autocommit = 0 THEN 'autocommit must be on: else nothing that is written is committed'
+			WHEN @@completion_type <> 'NO_CHAIN' THEN 'completion_type must be NO_CHAIN'
+			WHEN @@sql_mode LIKE '%EMPTY_STRING_IS_NULL%' THEN 'sql_mode must not hold EMPTY_STRING_IS_NULL'
+			WHEN @@log_bin = 1 AND @@binlog_format = 'STATEMENT' THEN 'binlog_format must be ROW or MIXED' END`,
+		UnfitTable: `SELECT CONCAT('is a ', LOWER(c.table_type), COALESCE(CONCAT(' of ', c.engine), ''), ', must be a table of InnoDB')
+			FROM information_schema.tables c` + mysqlThisTable + `AND COALESCE(c.engine, '') <> 'InnoDB'`,
 		quote:       "`",
 		checkName:   checkMySQLName,
 		placeholder: func(int) string { return "?" },
-		byteEqual:   func(column, arg string) string { return "CAST(" + column + " AS BINARY) = CAST(" + arg + " AS BINARY)" },
-		classify:    classifyMySQL,
-		rolledBack:  rolledBackMySQL,
-		identity:    identityMySQL,
+		byteEqual: func(column, arg string) string {
+			// An older member's column may have another character set.
+			return "CAST(CONVERT(" + column + " USING utf8mb4) AS BINARY) = CAST(" + arg + " AS BINARY)"
+		},
+		classify:   classifyMySQL,
+		rolledBack: rolledBackMySQL,
+		identity:   identityMySQL,
 		fence: func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 			return &mysqlFence{conn: conn}, nil
 		},
@@ -149,11 +163,9 @@ func seconds(d time.Duration) string {
 // prepareMariaDB bounds what a change of leader that was stopped half-way can
 // hold up. These settings outlive the transaction, so they are restored.
 func prepareMariaDB(ctx context.Context, conn *sql.Conn, wait time.Duration) (func() error, error) {
-	const back = "SET SESSION idle_transaction_timeout = @election_idle, SESSION innodb_lock_wait_timeout = @election_wait"
-	s := seconds(wait)
-	_, err := conn.ExecContext(ctx, "SET @election_idle = @@idle_transaction_timeout, @election_wait = @@innodb_lock_wait_timeout,"+
-		" SESSION idle_transaction_timeout = "+s+", SESSION innodb_lock_wait_timeout = "+s)
-	return func() error { return restore(conn, err != nil, back) }, err
+	bounds := append([]string{"innodb_lock_wait_timeout"}, mariaIdle...)
+	_, err := conn.ExecContext(ctx, keepBounds(bounds, seconds(wait)))
+	return func() error { return restore(conn, err != nil, restoreBounds(bounds)) }, err
 }
 
 // mysqlLiteral writes a value into a statement's text. The guard's statements

@@ -3,55 +3,77 @@ package dialect
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 )
 
 // mysqlFence keeps a guarded transaction whole on the MySQL family, where a
-// deadlock, DDL or a raw COMMIT inside it ends it and what follows would be
-// committed by itself. A savepoint set after the guard, gone with the
-// transaction, tells at the end whether it is still the same one. Meanwhile the
-// session's later transactions are read-only, so that what follows is refused;
-// and autocommit is off, because after a deadlock the server goes on as if in
-// the old transaction, and would let one statement pass.
+// deadlock, DDL, COMMIT or AUTOCOMMIT inside an ordinary transaction ends it and
+// what follows is committed by itself. Inside the branch of an XA transaction the
+// server refuses every statement that would commit, and after a deadlock every
+// statement but XA ROLLBACK. The branch has a random name that only the fence
+// knows, and is never prepared: it ends with the connection.
+//
+// While it is being ended the session's later transactions are read-only, so that
+// a statement of a goroutine that outlived the guarded function is refused, too.
 //
 // The guard is a shared lock on the leader row, which the change of leader
 // writes. InnoDB's locks queue in order, so that it is not starved.
 type mysqlFence struct {
-	conn      *sql.Conn
-	compound  bool // the server runs several statements in one round trip
-	savepoint string
-	touched   bool // the session has settings of ours
+	conn     *sql.Conn
+	compound bool // the server runs several statements in one round trip, and bounds waits by the session
+	branch   string
 }
 
 const (
 	mysqlReadOnly  = "SET SESSION TRANSACTION READ ONLY"
 	mysqlReadWrite = "SET SESSION TRANSACTION READ WRITE"
-	mysqlManual    = "SET SESSION autocommit = 0"
-	mysqlAuto      = "SET SESSION autocommit = 1" // commits: only after a ROLLBACK
 )
 
+// mariaIdle are the settings, in seconds, that bound a client which says nothing
+// in a transaction; mariaBusy those that bound one for which a statement waits, or
+// which takes no more of a result.
+var (
+	mariaIdle = []string{"idle_transaction_timeout", "idle_write_transaction_timeout", "idle_readonly_transaction_timeout"}
+	mariaBusy = []string{"max_statement_time", "net_write_timeout"}
+	mariaAll  = append(mariaBusy, mariaIdle...)
+)
+
+// keepBounds remembers settings in the session's variables, and sets those to
+// seconds that are longer.
+func keepBounds(names []string, seconds string) string {
+	var keep, set []string
+	for _, name := range names {
+		keep = append(keep, "@election_"+name+" = @@"+name)
+		set = append(set, fmt.Sprintf("SESSION %[1]s = IF(@@%[1]s > 0 AND @@%[1]s < %[2]s, @@%[1]s, %[2]s)", name, seconds))
+	}
+	return "SET " + strings.Join(append(keep, set...), ", ")
+}
+
+func restoreBounds(names []string) string {
+	var set []string
+	for _, name := range names {
+		set = append(set, "SESSION "+name+" = @election_"+name)
+	}
+	return "SET " + strings.Join(set, ", ")
+}
+
 func (f *mysqlFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
-	f.savepoint = fmt.Sprintf("election_%x", rand.Uint64())
-	f.touched = true
+	f.branch = fmt.Sprintf("'election_%x'", rand.Uint64())
 	guard := "SELECT 1 FROM " + c.Table + " WHERE " + inline(c.Where, c.Args, mysqlLiteral) + " LOCK IN SHARE MODE"
 	if f.compound {
-		idle := seconds(c.Timeout)
-		return holds(ctx, tx, "BEGIN NOT ATOMIC "+
-			"SET @election_idle = @@idle_transaction_timeout, SESSION idle_transaction_timeout ="+
-			" IF(@@idle_transaction_timeout BETWEEN 1 AND "+idle+", @@idle_transaction_timeout, "+idle+"); "+
-			mysqlReadOnly+"; "+mysqlManual+"; SET STATEMENT innodb_lock_wait_timeout=1 FOR "+guard+"; SAVEPOINT "+f.savepoint+"; END")
+		return holds(ctx, tx, "BEGIN NOT ATOMIC COMMIT; "+keepBounds(mariaAll, seconds(c.Timeout))+
+			"; XA START "+f.branch+"; SET STATEMENT innodb_lock_wait_timeout=1 FOR "+guard+"; END")
 	}
-	for _, statement := range []string{mysqlReadOnly, mysqlManual} {
+	for _, statement := range []string{"COMMIT", "XA START " + f.branch} {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return false, err
 		}
 	}
-	if held, err = holds(ctx, tx, guard); err == nil && held {
-		_, err = tx.ExecContext(ctx, "SAVEPOINT "+f.savepoint)
-	}
-	return held && err == nil, err
+	return holds(ctx, tx, guard)
 }
 
 // holds reports whether query, and all that comes with it, returns a row.
@@ -69,24 +91,66 @@ func holds(ctx context.Context, tx *sql.Tx, query string) (held bool, err error)
 	return held && rows.Err() == nil, rows.Err()
 }
 
-func (f *mysqlFence) Permit(ctx context.Context, tx *sql.Tx) error {
-	const noSuchSavepoint = 1305
-	_, err := tx.ExecContext(ctx, "RELEASE SAVEPOINT "+f.savepoint)
-	if number, _ := mysqlNumber(err); number == noSuchSavepoint || errors.Is(err, sql.ErrTxDone) {
-		return ErrEnded
+// Commit commits the branch. The COMMIT of the transaction that database/sql
+// knows of then finds nothing to do; if the connection breaks during that one,
+// Lift will notice.
+func (f *mysqlFence) Commit(ctx context.Context, tx *sql.Tx) error {
+	statements := []string{mysqlReadOnly, "XA END " + f.branch, "XA COMMIT " + f.branch + " ONE PHASE"}
+	if f.compound {
+		statements = []string{"BEGIN NOT ATOMIC " + strings.Join(statements, "; ") + "; END"}
 	}
-	return err
+	for i, statement := range statements {
+		_, err := tx.ExecContext(ctx, statement)
+		switch {
+		case err == nil:
+		case errors.Is(err, sql.ErrTxDone) || branchIsOver(err):
+			return ErrEnded
+		case i < len(statements)-1 || errors.Is(err, driver.ErrBadConn): // it was not sent
+			return err
+		default:
+			return uncertain(err, rolledBackMySQL)
+		}
+	}
+	_ = tx.Commit()
+	return nil
+}
+
+// branchIsOver reports whether err says that no branch of this name is active:
+// it was rolled back, or is not there.
+func branchIsOver(err error) bool {
+	switch number, _ := mysqlNumber(err); number {
+	case 1397, 1399, 1402, 1613, 1614:
+		return true
+	}
+	return false
+}
+
+// Rollback takes errors of its own statements for a branch that is over: if one
+// is left all the same, Lift closes the connection, and the server ends it.
+func (f *mysqlFence) Rollback(ctx context.Context, tx *sql.Tx) error {
+	statements := []string{mysqlReadOnly, "XA END " + f.branch, "XA ROLLBACK " + f.branch}
+	switch {
+	case f.branch == "":
+		statements = nil
+	case f.compound:
+		statements = []string{"BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; " +
+			strings.Join(statements, "; ") + "; END"}
+	}
+	for _, statement := range statements {
+		_, _ = tx.ExecContext(ctx, statement)
+	}
+	return tx.Rollback()
 }
 
 func (f *mysqlFence) Ended() bool { return false }
 
-func (f *mysqlFence) Lift(_, discard bool) error {
+// Lift begins with a COMMIT, which fails inside a branch.
+func (f *mysqlFence) Lift(discard bool) error {
 	switch {
-	case !f.touched:
+	case f.branch == "":
 		return restore(f.conn, discard)
 	case f.compound:
-		return restore(f.conn, discard, "BEGIN NOT ATOMIC ROLLBACK; "+mysqlReadWrite+"; "+mysqlAuto+
-			"; SET SESSION idle_transaction_timeout = @election_idle; END")
+		return restore(f.conn, discard, "BEGIN NOT ATOMIC COMMIT; "+mysqlReadWrite+"; "+restoreBounds(mariaAll)+"; END")
 	}
-	return restore(f.conn, discard, "ROLLBACK", mysqlReadWrite, mysqlAuto)
+	return restore(f.conn, discard, "COMMIT", mysqlReadWrite)
 }

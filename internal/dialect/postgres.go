@@ -36,6 +36,14 @@ func PostgreSQL() *Dialect {
 			WHERE x.indrelid = to_regclass(quote_ident(?)) AND x.indisunique AND x.indisvalid
 				AND x.indpred IS NULL AND x.indexprs IS NULL AND k.n <= x.indnkeyatts
 			ORDER BY i.relname, k.n`,
+		// A reader of the table must not make everybody's renewals wait behind us.
+		BoundedDDL: "SELECT set_config('lock_timeout', '500', true); ",
+		SchemaOf: `SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+			WHERE c.oid = to_regclass(quote_ident(?))`,
+		UnfitTable: `SELECT CASE WHEN relkind NOT IN ('r', 'p') THEN 'is no table'
+				WHEN relpersistence = 'u' THEN 'is unlogged: a crash would empty it'
+				WHEN relpersistence = 't' THEN 'is temporary: nobody else can see it' END
+			FROM pg_class WHERE oid = to_regclass(quote_ident(?))`,
 		quote:       `"`,
 		placeholder: func(n int) string { return "$" + strconv.Itoa(n) },
 		byteEqual:   func(column, arg string) string { return column + `::text COLLATE "C" = ` + arg },

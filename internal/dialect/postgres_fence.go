@@ -28,12 +28,17 @@ const postgresReadWrite = "SET SESSION default_transaction_read_only = off"
 // setting beyond the reach of a ROLLBACK. Each statement has its own snapshot at
 // READ COMMITTED; at the other levels a leader row that changed while the gate was
 // waited for is a serialization failure. So no past is taken for the present.
+//
+// The timeouts bound a client that says nothing, one for which a statement waits,
+// and one that takes no more of a result.
 func (f *postgresFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	f.token = fmt.Sprintf("%x", rand.Uint64())
 	f.touched = true
+	ms := milliseconds(c.Timeout)
 	result, err := tx.ExecContext(ctx, "SET SESSION default_transaction_read_only = on; COMMIT; BEGIN READ WRITE; "+
-		"SELECT set_config('idle_in_transaction_session_timeout', '"+milliseconds(c.Timeout)+"', true),"+
-		" set_config('election.guard', '"+f.token+"', true), pg_advisory_xact_lock_shared("+gateKey(c.Table, c.Election)+"); "+
+		"SELECT set_config(name, CASE WHEN setting::bigint BETWEEN 1 AND "+ms+" THEN setting ELSE '"+ms+"' END, true)"+
+		" FROM pg_settings WHERE name IN ('idle_in_transaction_session_timeout', 'statement_timeout', 'tcp_user_timeout'); "+
+		"SELECT set_config('election.guard', '"+f.token+"', true), pg_advisory_xact_lock_shared("+gateKey(c.Table, c.Election)+"); "+
 		"SELECT 1 FROM "+c.Table+" WHERE "+inline(c.Where, c.Args, postgresLiteral)+" FOR SHARE")
 	if err != nil {
 		return false, err
@@ -42,8 +47,8 @@ func (f *postgresFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held boo
 	return n > 0, err
 }
 
-// Permit makes the session as it was from the COMMIT on.
-func (f *postgresFence) Permit(ctx context.Context, tx *sql.Tx) error {
+// Commit makes the session as it was from the COMMIT on.
+func (f *postgresFence) Commit(ctx context.Context, tx *sql.Tx) error {
 	const aborted = "25P02"
 	result, err := tx.ExecContext(ctx, "SELECT set_config('default_transaction_read_only', 'off', false)"+
 		" WHERE current_setting('election.guard', true) = '"+f.token+"'")
@@ -56,13 +61,17 @@ func (f *postgresFence) Permit(ctx context.Context, tx *sql.Tx) error {
 	if n, err := result.RowsAffected(); err != nil || n != 1 {
 		return errors.Join(ErrEnded, err)
 	}
-	return nil
+	err = tx.Commit()
+	f.touched = err != nil
+	return uncertain(err, rolledBackPostgres)
 }
+
+func (f *postgresFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }
 
 func (f *postgresFence) Ended() bool { return false }
 
-func (f *postgresFence) Lift(committed, discard bool) error {
-	if committed || !f.touched {
+func (f *postgresFence) Lift(discard bool) error {
+	if !f.touched {
 		return restore(f.conn, discard)
 	}
 	return restore(f.conn, discard, postgresReadWrite)

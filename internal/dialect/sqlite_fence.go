@@ -88,14 +88,16 @@ func (f *sqliteFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool,
 	return n > 0, err
 }
 
-func (f *sqliteFence) Permit(context.Context, *sql.Tx) error {
+func (f *sqliteFence) Commit(_ context.Context, tx *sql.Tx) error {
 	if !f.state.CompareAndSwap(fenceOpen, fencePermitted) {
 		return ErrEnded
 	}
-	return nil
+	return uncertain(tx.Commit(), rolledBackSQLite)
 }
 
-func (f *sqliteFence) Lift(_, discard bool) error {
+func (f *sqliteFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }
+
+func (f *sqliteFence) Lift(discard bool) error {
 	err := f.conn.Raw(func(dc any) error {
 		hooks, ok := hooksOf(dc)
 		if !ok || !f.keep && (discard || hooks.wornOut()) {

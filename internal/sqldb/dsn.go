@@ -13,12 +13,21 @@ import (
 	_ "modernc.org/sqlite" // the driver that sqliteDriver names
 )
 
-const sqliteDriver = "sqlite"
+// The drivers of servers are for the program to import.
+const (
+	sqliteDriver   = "sqlite"
+	mysqlDriver    = "mysql" // github.com/go-sql-driver/mysql
+	postgresDriver = "pgx"   // github.com/jackc/pgx/v5/stdlib
+)
 
 // Open opens the database that dsn names, without connecting. A DSN is
 //
-//	sqlite:path/to/file.db     SQLite, with settings fit for an election
-//	file:path/to/file.db?…     SQLite, the same unless the parameters say otherwise
+//	sqlite:path/to/file.db                 SQLite, with settings fit for an election
+//	file:path/to/file.db?…                 SQLite, the same unless the parameters say otherwise
+//	mysql://user:password@host:port/db?…   MariaDB or MySQL, with parameters of go-sql-driver
+//	postgres://user:password@host:port/db?…   PostgreSQL, with parameters of pgx
+//
+// No error shows its secrets.
 func Open(dsn string) (*sql.DB, error) {
 	driverName, source, err := parse(dsn)
 	if err != nil {
@@ -26,7 +35,7 @@ func Open(dsn string) (*sql.DB, error) {
 	}
 	db, err := sql.Open(driverName, source)
 	if err != nil {
-		return nil, fmt.Errorf("open database %q: %w", Redact(dsn), err)
+		return nil, fmt.Errorf("open database %q: %w", Redact(dsn), RedactError(dsn, err))
 	}
 	return db, nil
 }
@@ -38,7 +47,7 @@ func parse(dsn string) (driverName, source string, err error) {
 	case !found:
 		return "", "", errors.New("the DSN has no scheme; for an SQLite file write sqlite:path")
 	case rest == "":
-		return "", "", fmt.Errorf("nothing follows the scheme %s:", scheme)
+		return "", "", errors.New("nothing follows the scheme")
 	case strings.ContainsRune(dsn, 0):
 		return "", "", errors.New("the DSN must not contain a NUL byte")
 	}
@@ -47,8 +56,49 @@ func parse(dsn string) (driverName, source string, err error) {
 		return sqliteDriver, withPragmas(FileDSN(rest)), nil
 	case "file":
 		return sqliteDriver, withPragmas(dsn), nil
+	case "mysql", "mariadb":
+		source, err = mysqlSource(dsn)
+		return mysqlDriver, source, err
+	case "postgres", "postgresql":
+		return postgresDriver, dsn, checkURL(dsn)
 	}
-	return "", "", fmt.Errorf("unknown scheme %s:", scheme)
+	// It is not named: in a DSN of another form it could hold the password.
+	return "", "", errors.New("unknown scheme; there are sqlite:, file:, mysql: and postgres:")
+}
+
+// errURL does not tell which part is wrong: it could be one of the password.
+var errURL = errors.New("not of the form scheme://user:password@host:port/database?name=value; " +
+	"in each part, characters with a meaning in URLs are written %xx, such as %40 for @ and %2F for /")
+
+// checkURL finds an @ that does not end the user's name and password: where
+// parsers would differ, and take a part of the password for the host's name.
+func checkURL(dsn string) error {
+	_, rest, found := strings.Cut(dsn, "://")
+	at := strings.LastIndexByte(rest, '@')
+	if end := strings.IndexAny(rest, "/?#"); !found || strings.Count(rest, "@") > 1 || end >= 0 && at > end {
+		return errURL
+	}
+	return nil
+}
+
+// mysqlSource is a URL in the driver's own form, which escapes nothing before
+// the database's name.
+func mysqlSource(dsn string) (string, error) {
+	u, err := url.Parse(dsn)
+	if checkURL(dsn) != nil || err != nil || u.Fragment != "" {
+		return "", errURL
+	}
+	database := strings.TrimPrefix(u.Path, "/")
+	user := u.User.Username()
+	switch {
+	case database == "":
+		return "", errors.New("the DSN names no database: write mysql://host/database")
+	case strings.ContainsRune(user, ':'):
+		return "", errors.New("the driver takes no user name with a colon")
+	}
+	password, _ := u.User.Password()
+	return user + ":" + password + "@tcp(" + u.Host + ")/" + url.PathEscape(database) +
+		"?" + strings.ReplaceAll(u.RawQuery, "/", "%2F"), nil
 }
 
 // FileDSN is the SQLite URI of the file at path, which may hold any character
@@ -104,25 +154,80 @@ func MemoryDSN(name string) (driverName, source string, err error) {
 	return sqliteDriver, "file:/" + url.PathEscape(name) + "?vfs=memdb", nil
 }
 
+// hidden stands for a secret.
+const hidden = "***"
+
 // Redact hides what may be a password in a DSN of any kind: everything between
 // the user name and the last @, and the values of parameters named like one.
 // Where it is unsure it hides more.
 func Redact(dsn string) string {
-	const hidden = "***"
-	if at := strings.LastIndexByte(dsn, '@'); at >= 0 {
+	shown, _ := redact(dsn)
+	return shown
+}
+
+func redact(dsn string) (shown string, secrets []string) {
+	shown = dsn
+	if at := strings.LastIndexByte(shown, '@'); at >= 0 {
 		start := 0
-		if i := strings.Index(dsn, "://"); i >= 0 && i < at {
+		if i := strings.Index(shown, "://"); i >= 0 && i < at {
 			start = i + len("://")
 		}
-		if colon := strings.IndexByte(dsn[start:at], ':'); colon >= 0 {
-			dsn = dsn[:start+colon+1] + hidden + dsn[at:]
+		if colon := strings.IndexByte(shown[start:at], ':'); colon >= 0 {
+			secrets = append(secrets, shown[start+colon+1:at])
+			shown = shown[:start+colon+1] + hidden + shown[at:]
 		}
 	}
 	end := `[^\s&]*` // of a value: in a URL at the next parameter
-	if !strings.Contains(dsn, "?") {
+	if !strings.Contains(shown, "?") {
 		end = `(?:\\.|[^\s\\])*` // in key=value pairs at unescaped white space
 	}
 	secret := regexp.MustCompile(`(?is)([a-z_]*(?:pass|pwd|secret|token|auth)[a-z_]*\s*=\s*)` +
 		`('(?:\\.|[^'\\])*(?:'|$)|` + end + `)`)
-	return secret.ReplaceAllString(dsn, "${1}"+hidden)
+	for _, match := range secret.FindAllStringSubmatch(shown, -1) {
+		secrets = append(secrets, match[2])
+	}
+	return secret.ReplaceAllString(shown, "${1}"+hidden), secrets
+}
+
+// RedactError returns err, which came of using dsn, with the text that hides
+// dsn's secrets: drivers quote what they could not use. It wraps err.
+func RedactError(dsn string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if text := RedactText(dsn, err.Error()); text != err.Error() {
+		return redactedError{text, err}
+	}
+	return err
+}
+
+type redactedError struct {
+	text string
+	err  error
+}
+
+func (e redactedError) Error() string { return e.text }
+
+func (e redactedError) Unwrap() error { return e.err }
+
+// RedactText hides dsn's secrets in text, as they stand in dsn and unescaped. A
+// word that Redact shows in another place, as the user's name perhaps, is none.
+func RedactText(dsn, text string) string {
+	shown, secrets := redact(dsn)
+	text = strings.ReplaceAll(text, dsn, shown)
+	for _, secret := range secrets {
+		forms := []string{secret}
+		if path, err := url.PathUnescape(secret); err == nil {
+			forms = append(forms, path)
+		}
+		if query, err := url.QueryUnescape(secret); err == nil {
+			forms = append(forms, query)
+		}
+		for _, form := range forms {
+			if !strings.Contains(shown, form) {
+				text = strings.ReplaceAll(text, form, hidden)
+			}
+		}
+	}
+	return text
 }

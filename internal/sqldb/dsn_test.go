@@ -2,6 +2,7 @@ package sqldb_test
 
 import (
 	"database/sql"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,9 +42,22 @@ func TestOpen(t *testing.T) {
 		"":                              "no scheme",
 		"election.db":                   "no scheme",
 		"sqlite:":                       "nothing follows",
-		"oracle:x":                      "unknown scheme oracle:",
+		"oracle:x":                      `"oracle:x": unknown scheme`,
 		"file:a\x00b":                   "NUL",
 		"oracle://u:geheim@host/dbname": `"oracle://u:***@host/dbname"`,
+		// What a parser would quote, or take for a host, in its error.
+		"mysql:u:geheim@tcp(host)/db":              "not of the form",
+		"mysql://u:geheim@host":                    "names no database",
+		"mysql://u:12/geheim@host/db":              "not of the form",
+		"mysql://u:geheim@geheim@host/db":          "not of the form",
+		"mysql://u:geheim%@host/db":                "not of the form",
+		"mysql://u:geheim@host/db#x":               "not of the form",
+		"mysql://a%3Ab:geheim@host/db":             "colon",
+		"mysql://u:geheim@host/db?parseTime=maybe": "maybe",
+		"postgres:host=h password=geheim":          "not of the form",
+		"postgres://u:12/geheim@host/db":           "not of the form",
+		"postgresql://u:ge@heim@host/db":           "not of the form",
+		"postgres://host/db?password=u@geheim":     "not of the form",
 	} {
 		_, err := sqldb.Open(dsn)
 		require.ErrorContains(t, err, want)
@@ -70,6 +84,31 @@ func TestRedact(t *testing.T) {
 	}
 }
 
+func TestRedactError(t *testing.T) {
+	t.Parallel()
+	const dsn = "postgres://u:ge%20heim@host/db?sslpassword=gans+geheim"
+	cause := errors.New("host \"ge%20heim\" or ge heim, gans+geheim, gans geheim; " + dsn)
+	err := sqldb.RedactError(dsn, cause)
+	require.ErrorIs(t, err, cause)
+	assert.Equal(t, `host "***" or ***, ***, ***; postgres://u:***@host/db?sslpassword=***`, err.Error())
+	plain := errors.New("refused")
+	assert.Equal(t, plain, sqldb.RedactError(dsn, plain))
+	assert.NoError(t, sqldb.RedactError(dsn, nil))
+	// What is no secret by the rest of the DSN is none in a text either.
+	const developers = "postgres://postgres:postgres@host/db"
+	assert.Equal(t, "postgres is not there", sqldb.RedactText(developers, "postgres is not there"))
+}
+
+// A parser that comes later, at the first connection, shows no secret either.
+func TestOpenedDatabaseHidesPasswords(t *testing.T) {
+	t.Parallel()
+	const dsn = "postgres://u:geheim@127.0.0.1:1/db?sslmode=geheim"
+	db, err := sqldb.Open(dsn)
+	require.NoError(t, err)
+	defer func() { _ = db.Close() }()
+	require.NotContains(t, sqldb.RedactError(dsn, db.Ping()).Error(), ":geheim@")
+}
+
 func FuzzDSN(f *testing.F) {
 	f.Add("election", "geheim")
 	f.Add("a/b?c=d&vfs=x#e%2f%00", "p@ss:w/rd'\\ &x")
@@ -90,7 +129,12 @@ func FuzzDSN(f *testing.F) {
 		if !strings.ContainsAny(password, " \t\r\n\v\f&\\'\u0085\u00a0") && utf8.ValidString(password) {
 			dsns = append(dsns, "postgres://host/db?password="+password+"&x=1", "host=h password="+password)
 		}
-		for _, dsn := range dsns {
+		for _, dsn := range append(dsns, "mysql://user:"+password+"@host/db") {
+			if db, err := sqldb.Open(dsn); err == nil {
+				_ = db.Close()
+			} else if strings.Contains(err.Error(), mark) {
+				t.Errorf("the error shows the password %q: %v", password, err)
+			}
 			if redacted := sqldb.Redact(dsn); strings.Contains(redacted, mark) {
 				t.Errorf("%q is shown as %q", dsn, redacted)
 			}

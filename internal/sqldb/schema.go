@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
 )
@@ -40,6 +41,8 @@ type Unique struct {
 // MissingError says what a table lacks and how to add it.
 type MissingError struct {
 	Table string
+	// Absent: there is no such table at all.
+	Absent bool
 	// SQL are the statements that would complete the table.
 	SQL []string
 	// Cause is why they could not be run.
@@ -48,6 +51,9 @@ type MissingError struct {
 
 // Error holds the statements to run.
 func (e *MissingError) Error() string {
+	if e.Absent {
+		return fmt.Sprintf("create table %q: %v; run: %s", e.Table, e.Cause, strings.Join(e.SQL, "; "))
+	}
 	return fmt.Sprintf("table %q lacks columns or keys and could not be changed (%v); run: %s",
 		e.Table, e.Cause, strings.Join(e.SQL, "; "))
 }
@@ -59,8 +65,8 @@ func (e *MissingError) Unwrap() error { return e.Cause }
 // whether a statement failed is judged by looking again, not by its error, which
 // on most engines cannot be told from a rival's success.
 //
-// When a table with all original columns cannot be completed, for lack of
-// rights or because the database is read-only, the error is a *MissingError.
+// A table that cannot be created or completed, for lack of rights, because the
+// database is read-only or because others keep it locked, is a *MissingError.
 func Ensure(ctx context.Context, db *sql.DB, d *dialect.Dialect, t Table) error {
 	missing, err := Missing(ctx, db, d, t)
 	if err != nil || len(missing) == 0 {
@@ -79,15 +85,56 @@ func Ensure(ctx context.Context, db *sql.DB, d *dialect.Dialect, t Table) error 
 		}
 	}
 	have, err := columnsOf(ctx, db, d, t.Name)
-	if err != nil || len(have) == 0 {
+	if err != nil {
 		return fmt.Errorf("create table %q: %w", t.Name, errors.Join(failure, err))
 	}
-	return &MissingError{Table: t.Name, SQL: missing, Cause: failure}
+	return &MissingError{Table: t.Name, Absent: len(have) == 0, SQL: missing, Cause: failure}
+}
+
+// changeLimit bounds one change: a table that is in use works as it is.
+const changeLimit = 2 * time.Second
+
+// Unfit returns an error that says why elections cannot work in this session, or
+// in the table of that name, if there is a reason.
+func Unfit(ctx context.Context, db *sql.DB, d *dialect.Dialect, table string) error {
+	for _, check := range []struct {
+		query   string
+		args    []any
+		subject string
+	}{{d.UnfitSession, nil, "the session's setting"}, {d.UnfitTable, []any{table}, fmt.Sprintf("table %q", table)}} {
+		if check.query == "" {
+			continue
+		}
+		var reason sql.NullString
+		err := db.QueryRowContext(ctx, d.Rebind(check.query), check.args...).Scan(&reason)
+		switch {
+		case err != nil && !errors.Is(err, sql.ErrNoRows):
+			return fmt.Errorf("check %s: %w", check.subject, err)
+		case reason.String != "":
+			return fmt.Errorf("%s %s", check.subject, reason.String)
+		}
+	}
+	return nil
+}
+
+// Qualified is the quoted name of a table that exists, with its schema: it means
+// the same table whatever a session's current schema is.
+func Qualified(ctx context.Context, db *sql.DB, d *dialect.Dialect, table string) (string, error) {
+	if d.SchemaOf == "" {
+		return d.Quote(table), nil
+	}
+	var schema string
+	if err := db.QueryRowContext(ctx, d.Rebind(d.SchemaOf), table).Scan(&schema); err != nil {
+		return "", fmt.Errorf("look up the schema of table %q: %w", table, err)
+	}
+	return d.Quote(schema) + "." + d.Quote(table), nil
 }
 
 // change runs one statement. It asks for no second try where "it exists already"
 // cannot be told from a stale schema: Ensure looks again anyway.
 func change(ctx context.Context, db *sql.DB, statement string) (failure error) {
+	ctx, cancel := context.WithTimeout(ctx, changeLimit)
+	defer cancel()
 	err := Retry(ctx, func() error {
 		_, err := db.ExecContext(ctx, statement)
 		if dialect.Classify(err) == dialect.Stale {
@@ -147,7 +194,7 @@ func create(d *dialect.Dialect, t Table) string {
 			columns[i] += " PRIMARY KEY"
 		}
 	}
-	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)", d.Quote(t.Name), strings.Join(columns, ", "))
+	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)%s", d.Quote(t.Name), strings.Join(columns, ", "), d.TableOptions)
 }
 
 // indexes returns the statements for the unique keys of t that are not in have.

@@ -32,7 +32,7 @@ type message struct {
 
 // startActor starts a member's process. What it says, and then its end, goes to
 // messages, which must be received from until the end has come.
-func startActor(dir string, p process, messages chan<- message, extra ...string) (*actor, error) {
+func startActor(dir string, at venue, p process, messages chan<- message, extra ...string) (*actor, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", p, err)
@@ -57,6 +57,7 @@ func startActor(dir string, p process, messages chan<- message, extra ...string)
 		return nil, fmt.Errorf("start %s: %w", p, err)
 	}
 	go a.relay(stdout, messages)
+	_, _ = io.WriteString(a.stdin, at.line()) // fails if the process has ended, which is heard of
 	return a, nil
 }
 

@@ -8,8 +8,9 @@ import (
 
 // gate is what every database call of a member must pass, one at a time. SQLite
 // has one writer per file, and a process that is stopped within a write holds the
-// file's lock until it goes on: nobody else could be elected meanwhile. So a
-// member is stopped while it holds the gate, when no call is under way.
+// file's lock until it goes on: nobody else could be elected meanwhile. On a
+// server its lock ends with the guard timeout, which is longer than a lease. So
+// a member is stopped while it holds the gate, when no call is under way.
 type gate chan struct{}
 
 func newGate() gate { return make(gate, 1) }

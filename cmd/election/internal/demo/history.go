@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -115,10 +116,10 @@ type history struct {
 }
 
 // readHistory reads the ledger and every log back from disk.
-func readHistory(dir string) (history, error) {
+func readHistory(ctx context.Context, dir string, l *ledger) (history, error) {
 	var h history
 	var err error
-	if h.ledger, err = readLedger(dir); err != nil {
+	if h.ledger, err = l.entries(ctx); err != nil {
 		return h, err
 	}
 	if h.stage, _, err = readLog(filepath.Join(dir, stageLog)); err != nil {

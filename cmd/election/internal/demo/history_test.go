@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"context"
 	"os"
 	"slices"
 	"strings"
@@ -37,25 +36,22 @@ func appendText(t *testing.T, path, text string) {
 }
 
 // emptyRun is a directory with an empty ledger and the given lines of the stage.
-func emptyRun(t *testing.T, stage ...line) string {
+func emptyRun(t *testing.T, stage ...line) (string, *ledger) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := newLedger(context.Background(), dir); err != nil {
-		t.Fatal(err)
-	}
 	writeLog(t, dir+"/"+stageLog, stage...)
-	return dir
+	return dir, createLedger(t, ownFile(dir))
 }
 
 func TestHistoryIsReadBack(t *testing.T) {
 	stage := happened(3, killed, "a", 2)
 	first, second, third := happened(1, entered, "a", 2), happened(2, entered, "b", 3), happened(4, exited, "b", 3)
 	third.Err, third.Seq, third.To = "why", 7, "c"
-	dir := emptyRun(t, stage)
+	dir, l := emptyRun(t, stage)
 	writeLog(t, process{"b", 1}.log(dir), second, third)
 	writeLog(t, process{"a", 1}.log(dir), first)
 
-	h, err := readHistory(dir)
+	h, err := readHistory(t.Context(), dir, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,45 +100,42 @@ func TestJournalIsNeverWrittenTwice(t *testing.T) {
 }
 
 func TestTornLineOfKilledProcess(t *testing.T) {
-	dir := emptyRun(t, happened(3, killed, "a", 2))
+	dir, l := emptyRun(t, happened(3, killed, "a", 2))
 	log := process{"a", 1}.log(dir)
 	writeLog(t, log, happened(1, entered, "a", 2))
 	appendText(t, log, `{"at":5,"wh`)
-	h, err := readHistory(dir)
+	h, err := readHistory(t.Context(), dir, l)
 	if err != nil || len(h.members) != 1 {
 		t.Errorf("got %d lines, error %v", len(h.members), err)
 	}
 }
 
 func TestTornLineOfAnyOtherProcess(t *testing.T) {
-	dir := emptyRun(t, happened(3, killed, "a", 2))
+	dir, l := emptyRun(t, happened(3, killed, "a", 2))
 	log := process{"a", 2}.log(dir) // its first process was killed, not this one
 	writeLog(t, log)
 	appendText(t, log, `{"at":5,"wh`)
-	if _, err := readHistory(dir); err == nil || !strings.Contains(err.Error(), "a-2.jsonl ends within a line") {
+	if _, err := readHistory(t.Context(), dir, l); err == nil || !strings.Contains(err.Error(), "a-2.jsonl ends within a line") {
 		t.Errorf("got error %v", err)
 	}
 }
 
 func TestDamagedLog(t *testing.T) {
-	dir := emptyRun(t)
+	dir, l := emptyRun(t)
 	log := process{"a", 1}.log(dir)
 	writeLog(t, log, happened(1, entered, "a", 2))
 	appendText(t, log, "nonsense\n")
-	if _, err := readHistory(dir); err == nil || !strings.Contains(err.Error(), "a-1.jsonl, line 2") {
+	if _, err := readHistory(t.Context(), dir, l); err == nil || !strings.Contains(err.Error(), "a-1.jsonl, line 2") {
 		t.Errorf("got error %v", err)
 	}
 }
 
 func TestHistoryNeedsItsParts(t *testing.T) {
-	dir := t.TempDir()
-	if _, err := readHistory(dir); err == nil {
-		t.Error("a history without a ledger was read")
-	}
-	if err := newLedger(context.Background(), t.TempDir()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := readHistory(dir); err == nil {
+	dir, l := emptyRun(t)
+	if _, err := readHistory(t.Context(), t.TempDir(), l); err == nil {
 		t.Error("a history without the stage's log was read")
+	}
+	if _, err := readHistory(t.Context(), dir, openLedger(t, ownFile(t.TempDir()))); err == nil {
+		t.Error("a history without a ledger was read")
 	}
 }

@@ -3,7 +3,6 @@ package demo
 import (
 	"bufio"
 	"context"
-	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/sqldb"
 )
 
 // The leases of the demo: short, so that it ends soon, and long enough for
@@ -38,7 +38,8 @@ type member struct {
 	process
 	unguarded bool // after a freeze, write without the guard
 
-	db       *sql.DB
+	venue    venue
+	ledger   *ledger
 	storage  *election.SQLStorage
 	elector  election.Elector
 	gate     gate
@@ -51,7 +52,7 @@ type member struct {
 }
 
 // RunMember is a member's process. It takes part until stdin is closed, which
-// also happens when the stage dies, and takes its cues from there.
+// also happens when the stage dies, and takes its venue and its cues from there.
 func RunMember(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
 	m := &member{gate: newGate(), reporter: newReporter(stdout)}
 	flags := flag.NewFlagSet(MemberCommand, flag.ContinueOnError)
@@ -63,23 +64,26 @@ func RunMember(ctx context.Context, args []string, stdin io.Reader, stdout io.Wr
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if err := m.prepare(*dir); err != nil {
-		return err
+	lines := bufio.NewScanner(stdin)
+	lines.Scan()
+	var err error
+	if m.venue, err = parseVenue(lines.Text()); err != nil {
+		return errors.Join(err, lines.Err())
 	}
-	defer m.db.Close()
-	defer m.journal.close()
-	return m.takePart(ctx, stdin)
+	return m.venue.redact(m.perform(ctx, *dir, lines))
 }
 
-func (m *member) prepare(dir string) (err error) {
+func (m *member) perform(ctx context.Context, dir string, cues *bufio.Scanner) (err error) {
 	mirror := func(l line) { m.reporter.send(report{Line: &l}) }
 	if m.journal, err = newJournal(m.log(dir), mirror); err != nil {
 		return err
 	}
-	if m.db, err = openDatabase(dir); err != nil {
+	defer m.journal.close()
+	if m.ledger, err = m.venue.open(ctx); err != nil {
 		return err
 	}
-	if m.storage, err = election.NewSQLStorage(m.db, ""); err != nil {
+	defer m.ledger.close()
+	if m.storage, err = m.ledger.storage(); err != nil {
 		return err
 	}
 	m.elector, err = election.NewElector(election.Config{
@@ -92,17 +96,20 @@ func (m *member) prepare(dir string) (err error) {
 		StopTimeout:    stopTimeout,
 		OnEvent:        m.observe,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return m.takePart(ctx, cues)
 }
 
 // takePart runs the elector, and beside it what listens to and informs the
 // stage. The listener is not waited for: only the end of stdin ends it.
-func (m *member) takePart(ctx context.Context, stdin io.Reader) error {
+func (m *member) takePart(ctx context.Context, cues *bufio.Scanner) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	go func() {
 		defer leave()
-		m.listen(ctx, stdin)
+		m.listen(ctx, cues)
 	}()
 	informed := make(chan struct{})
 	go func() {
@@ -124,6 +131,7 @@ func (m *member) takePart(ctx context.Context, stdin io.Reader) error {
 // note writes a line about this member to its log.
 func (m *member) note(l line) {
 	l.Member, l.Run = m.member, m.run
+	l.Err = sqldb.RedactText(m.venue.dsn, l.Err)
 	if err := m.journal.write(l); err != nil {
 		m.broken.Store(&err)
 	}
@@ -174,9 +182,9 @@ func (m *member) insist(ctx context.Context, tick <-chan time.Time) {
 // happens without.
 func (m *member) write(ctx context.Context) (entry, error) {
 	if m.unguarded && m.heldIn.Load() == termOf(ctx) {
-		return appendUnguarded(ctx, m.db, m.member)
+		return m.ledger.appendUnguarded(ctx, m.member)
 	}
-	return appendGuarded(ctx, m.storage, m.member)
+	return m.ledger.appendGuarded(ctx, m.storage, m.member)
 }
 
 // append writes one entry and logs what came of it. The gate is left after the
@@ -225,17 +233,16 @@ func (m *member) inform(ctx context.Context) {
 }
 
 // listen obeys and answers cues until stdin is closed.
-func (m *member) listen(ctx context.Context, stdin io.Reader) {
+func (m *member) listen(ctx context.Context, cues *bufio.Scanner) {
 	defer m.open() // or a late write would wait for ever
-	lines := bufio.NewScanner(stdin)
-	for lines.Scan() {
-		c, err := parseCue(lines.Text())
+	for cues.Scan() {
+		c, err := parseCue(cues.Text())
 		if err == nil {
 			err = m.obey(ctx, c)
 		}
 		a := answer{Cue: c.verb}
 		if err != nil {
-			a.Err = err.Error()
+			a.Err = m.venue.redact(err).Error()
 		}
 		m.reporter.send(report{Answer: &a})
 	}

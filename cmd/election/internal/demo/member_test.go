@@ -6,15 +6,15 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
-
-	"github.com/sqlelect/election"
 )
 
 // rehearsal is a member that runs within the test, and what it says.
 type rehearsal struct {
 	*testing.T
 	dir     string
+	ledger  *ledger
 	stdin   *io.PipeWriter
 	reports *json.Decoder
 	ended   chan error
@@ -23,17 +23,18 @@ type rehearsal struct {
 func rehearse(t *testing.T, arguments ...string) *rehearsal {
 	t.Helper()
 	dir := t.TempDir()
-	if err := newLedger(context.Background(), dir); err != nil {
-		t.Fatal(err)
-	}
+	l := createLedger(t, ownFile(dir))
 	cues, stdin := io.Pipe()
 	stdout, says := io.Pipe()
-	r := &rehearsal{t, dir, stdin, json.NewDecoder(stdout), make(chan error, 1)}
+	r := &rehearsal{t, dir, l, stdin, json.NewDecoder(stdout), make(chan error, 1)}
 	go func() {
 		err := RunMember(context.Background(), append([]string{"-dir", dir, "-id", "a"}, arguments...), cues, says)
 		says.CloseWithError(err)
 		r.ended <- err
 	}()
+	if _, err := io.WriteString(stdin, ownFile(dir).line()); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		stdin.Close()
 		go io.Copy(io.Discard, stdout)
@@ -119,7 +120,7 @@ func TestMember(t *testing.T) {
 	if last := lines[len(lines)-1]; last.What != exited {
 		t.Errorf("the log ends with %+v: the callback outlived the member, or its end was not logged", last)
 	}
-	if h, err := readLedger(r.dir); err != nil || len(h) == 0 || h[len(h)-1].Term <= term {
+	if h, err := r.ledger.entries(t.Context()); err != nil || len(h) == 0 || h[len(h)-1].Term <= term {
 		t.Errorf("the ledger holds %v, error %v", h, err)
 	}
 }
@@ -134,7 +135,8 @@ func TestMemberInsists(t *testing.T) {
 			if declined := r.ask(cue{cueHold, term, ""}); declined != "" {
 				t.Fatalf("declined to hold still: %s", declined)
 			}
-			supplant(t, r.dir, "b", term+1)
+			// Behind the back of the one that leads.
+			crown(t, storageOf(t, r.ledger), "b", term+1)
 			if declined := r.ask(cue{verb: cueOpen}); declined != "" {
 				t.Fatalf("declined to go on: %s", declined)
 			}
@@ -156,22 +158,6 @@ func TestMemberInsists(t *testing.T) {
 	}
 }
 
-// supplant makes another member the leader, behind the back of the one that
-// leads.
-func supplant(t *testing.T, dir, id string, term uint64) {
-	t.Helper()
-	db, err := openDatabase(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	storage, err := election.NewSQLStorage(db, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	crown(t, storage, id, term)
-}
-
 func TestMemberThatHoldsTheGateEndsToo(t *testing.T) {
 	r := rehearse(t)
 	term := r.line(committed).Term
@@ -182,9 +168,20 @@ func TestMemberThatHoldsTheGateEndsToo(t *testing.T) {
 }
 
 func TestMemberRefusesBadArguments(t *testing.T) {
-	for _, arguments := range [][]string{{"-nonsense"}, {"-dir", "/does/not/exist", "-id", "a"}, {"-dir", t.TempDir(), "-id", ""}} {
-		if err := RunMember(t.Context(), arguments, nil, io.Discard); err == nil {
-			t.Errorf("%v was accepted", arguments)
+	dir := t.TempDir()
+	first := ownFile(dir).line()
+	for _, c := range []struct {
+		arguments []string
+		stdin     string
+	}{
+		{[]string{"-nonsense"}, first},
+		{[]string{"-dir", "/does/not/exist", "-id", "a"}, first},
+		{[]string{"-dir", dir, "-id", ""}, first},
+		{[]string{"-dir", dir, "-id", "a"}, ""},
+		{[]string{"-dir", dir, "-id", "b"}, "hold 3\n"},
+	} {
+		if err := RunMember(t.Context(), c.arguments, strings.NewReader(c.stdin), io.Discard); err == nil {
+			t.Errorf("%v with input %q was accepted", c.arguments, c.stdin)
 		}
 	}
 }

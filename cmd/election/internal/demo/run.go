@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -25,7 +27,10 @@ var (
 
 // Options are what the command line says.
 type Options struct {
-	Keep bool // leave the directory with the database and the logs behind
+	// DSN names the database to run in, as sqldb.Open takes it; empty for an
+	// SQLite file of the run's own.
+	DSN  string
+	Keep bool // leave the tables, and the directory with the logs, behind
 	// Unguarded has the woken leader write without the guard, which the verdict
 	// must find.
 	Unguarded bool
@@ -34,7 +39,8 @@ type Options struct {
 // Run plays the demo and writes it and the verdict to out: redrawn in place
 // where out is a terminal, as lines elsewhere. It returns nil when every promise
 // held, ErrBroken when one did not, and another error when the run came to no
-// verdict. When it returns, every process it started has ended.
+// verdict. When it returns, every process it started has ended. Nothing that it
+// says or writes holds a secret of the DSN.
 func Run(ctx context.Context, out io.Writer, options Options) (err error) {
 	dir, err := os.MkdirTemp("", "election-demo-")
 	if err != nil {
@@ -47,12 +53,43 @@ func Run(ctx context.Context, out io.Writer, options Options) (err error) {
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
+	at := ownFile(dir)
+	if options.DSN != "" {
+		at = guestIn(options.DSN)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, deadline, errTooLong)
 	defer cancel()
-	if err := perform(ctx, dir, newView(out), options); err != nil {
+	err = runAt(ctx, dir, at, out, options)
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return at.redact(err)
+}
+
+// runAt creates the tables, plays the demo and pronounces the verdict. Tables in
+// somebody else's database are dropped whatever happens.
+func runAt(ctx context.Context, dir string, at venue, out io.Writer, options Options) (err error) {
+	l, err := at.open(ctx)
+	if err != nil {
 		return err
 	}
-	h, err := readHistory(dir)
+	defer func() { err = errors.Join(err, l.close()) }()
+	if err := l.create(ctx); err != nil {
+		return fmt.Errorf("database %q: %w", at, err)
+	}
+	defer func() {
+		switch {
+		case at.own(): // the file stays or goes with the directory
+		case options.Keep:
+			fmt.Fprintf(out, "\nkept: tables %s\n", strings.Join(l.names(), ", "))
+		default:
+			err = errors.Join(err, l.drop())
+		}
+	}()
+	if err := perform(ctx, dir, at, newView(out), options); err != nil {
+		return err
+	}
+	h, err := readHistory(ctx, dir, l)
 	if err != nil {
 		return err
 	}
@@ -67,9 +104,10 @@ func Run(ctx context.Context, out io.Writer, options Options) (err error) {
 }
 
 // perform plays the script in dir, and ends all processes in any case.
-func perform(ctx context.Context, dir string, v view, options Options) (err error) {
+func perform(ctx context.Context, dir string, at venue, v view, options Options) (err error) {
 	s := &stage{
 		dir:      dir,
+		venue:    at,
 		view:     v,
 		farewell: farewell,
 		began:    time.Now(),
@@ -83,7 +121,7 @@ func perform(ctx context.Context, dir string, v view, options Options) (err erro
 	for _, id := range []string{"a", "b", "c"} {
 		s.seats = append(s.seats, &seat{id: id})
 	}
-	if err := s.open(ctx); err != nil {
+	if s.journal, err = newJournal(filepath.Join(dir, stageLog), nil); err != nil {
 		return err
 	}
 	err = s.play(ctx)

@@ -19,8 +19,12 @@ const (
 
 // script is what the stage does, step by step.
 func (s *stage) script() []scene {
+	database := "one database"
+	if s.venue.own() {
+		database = "one SQLite file"
+	}
 	return []scene{
-		{"three processes elect a leader over one SQLite file", s.begin},
+		{"three processes elect a leader over " + database, s.begin},
 		{"the leader resigns", s.resign},
 		{"the leader hands over to a member it names", s.transfer},
 		{"the leader is killed (SIGKILL), and started again", s.kill},
@@ -49,6 +53,9 @@ func (s *stage) play(ctx context.Context) error {
 }
 
 func (s *stage) begin(ctx context.Context) error {
+	if !s.venue.own() {
+		s.tell("created tables %s… in %s", s.venue.prefix, s.venue)
+	}
 	for _, seat := range s.seats {
 		if err := s.enter(seat); err != nil {
 			return err
@@ -176,7 +183,8 @@ func (s *stage) kill(ctx context.Context) error {
 
 // freeze stops a leader until somebody else leads, and wakes it. It is stopped
 // at the gate, because a process that is stopped within a write to SQLite holds
-// the lock of the whole file, and nobody could be elected.
+// the lock of the whole file, and nobody could be elected. (On a server nobody
+// could before the guard timeout.)
 func (s *stage) freeze(ctx context.Context) error {
 	if !canFreeze {
 		s.tell("skipped: this system cannot stop a process")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 // call until, which takes in what the members say while it waits.
 type stage struct {
 	dir       string
+	venue     venue
 	journal   *journal
 	view      view
 	arguments []string      // for every member's process
@@ -56,22 +56,13 @@ type sighted struct {
 	entries int
 }
 
-// open prepares the directory of the run.
-func (s *stage) open(ctx context.Context) (err error) {
-	if err := newLedger(ctx, s.dir); err != nil {
-		return err
-	}
-	s.journal, err = newJournal(filepath.Join(s.dir, stageLog), nil)
-	return err
-}
-
 // enter starts the next process of a member.
 func (s *stage) enter(seat *seat) error {
 	next := process{seat.id, 1}
 	if seat.actor != nil {
 		next.run = seat.actor.run + 1
 	}
-	a, err := startActor(s.dir, next, s.messages, s.arguments...)
+	a, err := startActor(s.dir, s.venue, next, s.messages, s.arguments...)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,8 @@ func TestMain(m *testing.M) {
 func performed(t *testing.T, ctx context.Context, role string) error {
 	t.Helper()
 	t.Setenv(roleVariable, role)
-	return perform(ctx, t.TempDir(), lines{io.Discard}, Options{})
+	dir := t.TempDir()
+	return perform(ctx, dir, ownFile(dir), lines{io.Discard}, Options{})
 }
 
 func TestCrashOfMember(t *testing.T) {
@@ -75,7 +76,8 @@ func TestEndOfContext(t *testing.T) {
 	reason := errors.New("time is up")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	dir := t.TempDir()
-	err := perform(ctx, dir, tripwire{lines{io.Discard}, func() { cancel(reason) }}, Options{})
+	createLedger(t, ownFile(dir))
+	err := perform(ctx, dir, ownFile(dir), tripwire{lines{io.Discard}, func() { cancel(reason) }}, Options{})
 	if !errors.Is(err, reason) || !strings.Contains(err.Error(), "waiting until all members have joined") {
 		t.Errorf("got error %v", err)
 	}
