@@ -1,6 +1,6 @@
 # The checks themselves stand in .ci/run; this is their index.
 .DEFAULT_GOAL := help
-.PHONY: help test race short vet lint fuzz bench demo mutants cross ci cover fmt tidy
+.PHONY: help test race short vet lint fuzz bench demo sim mutants cross ci cover fmt tidy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ bench: ## run the benchmarks
 
 demo: ## watch an election on this machine
 	go run ./cmd/election demo
+
+SEEDS ?= 100000
+SEED ?= 1
+sim: ## run elections in many seeded worlds (SEEDS=100000 SEED=1)
+	SEEDS=$(SEEDS) SEED=$(SEED) go test -count=1 -timeout 0 -v -run '^TestWorlds$$' ./internal/sim
 
 mutants: ## break the code on purpose: do the tests notice? (RUN=regexp)
 	go -C test run ./mutants -run '$(RUN)'

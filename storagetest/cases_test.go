@@ -66,21 +66,37 @@ func TestKitFindsBrokenStorages(t *testing.T) {
 			}}
 		}, []string{"GetBeforeFirstUpdate"}},
 		"hands out what it keeps": {func(m *Memory) broken {
+			var kept *election.Record
+			var version int64
 			return broken{get: func(ctx context.Context) (*election.Record, error) {
-				if m.shared.rows.Record == nil {
-					return new(election.Record), ctx.Err()
+				r, err := m.Get(ctx)
+				if err == nil && kept != nil && version == r.Version {
+					return kept, nil
 				}
-				return m.shared.rows.Record, ctx.Err()
+				if kept = r; err == nil {
+					version = r.Version
+				}
+				return r, err
 			}}
 		}, []string{"GetIsTheCallers"}},
 		"keeps what it is given": {func(m *Memory) broken {
-			return broken{update: func(ctx context.Context, r *election.Record, changed bool) error {
-				err := m.Update(ctx, r, changed)
-				if err == nil {
-					m.shared.rows.Record.Members = r.Members
-				}
-				return err
-			}}
+			var given []*election.Member
+			return broken{
+				get: func(ctx context.Context) (*election.Record, error) {
+					r, err := m.Get(ctx)
+					if err == nil && given != nil {
+						r.Members = given
+					}
+					return r, err
+				},
+				update: func(ctx context.Context, r *election.Record, changed bool) error {
+					err := m.Update(ctx, r, changed)
+					if err == nil {
+						given = r.Members
+					}
+					return err
+				},
+			}
 		}, []string{"UpdateKeepsNoAlias"}},
 		"bumps the caller's version": {func(m *Memory) broken {
 			return broken{update: func(ctx context.Context, r *election.Record, changed bool) error {
@@ -107,7 +123,7 @@ func TestKitFindsBrokenStorages(t *testing.T) {
 				before := m.Rows().Leader
 				err := m.Update(ctx, r, changed)
 				if err == nil && r.LeaderID == "" && before != nil {
-					m.shared.rows.Record.LeaderID = before.LeaderID
+					change(m, func(rows *Rows) { rows.Record.LeaderID = before.LeaderID })
 				}
 				return err
 			}}
@@ -121,7 +137,7 @@ func TestKitFindsBrokenStorages(t *testing.T) {
 			return broken{update: func(ctx context.Context, r *election.Record, changed bool) error {
 				err := m.Update(ctx, r, true)
 				if err == nil && !changed {
-					m.shared.rows.Leader.Term = uint64(r.Version) + 1
+					change(m, func(rows *Rows) { rows.Leader.Term = uint64(r.Version) + 1 })
 				}
 				return err
 			}}
@@ -160,13 +176,22 @@ func TestKitFindsBrokenStorages(t *testing.T) {
 	}
 }
 
+// change edits what is stored.
+func change(m *Memory, edit func(*Rows)) {
+	rows := m.Rows()
+	edit(&rows)
+	m.SetRows(rows)
+}
+
 // overwrite stores whatever comes, under a lock but without looking.
 func overwrite(m *Memory) func(context.Context, *election.Record, bool) error {
 	return func(_ context.Context, r *election.Record, changed bool) error {
 		if r == nil || r.Version < 0 {
 			return errors.New("bad record")
 		}
-		rows := Rows{Record: stored(r), Leader: m.Rows().Leader}
+		next := r.Clone()
+		next.Version++
+		rows := Rows{Record: next, Leader: m.Rows().Leader}
 		if changed {
 			rows.Leader = &LeaderRow{LeaderID: r.LeaderID, Term: cmp.Or(r.Term, uint64(r.Version)+1)}
 		}

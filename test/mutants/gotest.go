@@ -38,7 +38,7 @@ func goTest(ctx context.Context, w *workspace, t target, timeout time.Duration) 
 	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-vet=off",
 		"-timeout="+timeout.String(), "-run="+t.pattern, ".")
 	cmd.Dir = filepath.Join(w.tree(), filepath.FromSlash(t.dir))
-	cmd.Env = append(os.Environ(), "TMPDIR="+w.temp())
+	cmd.Env = append([]string{"SEEDS=1000"}, append(os.Environ(), "TMPDIR="+w.temp())...) // the last one counts
 	ownGroup(cmd)
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()

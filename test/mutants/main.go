@@ -12,7 +12,9 @@
 //	# test: . TestTrustCountsFromTheStart
 //
 // "test" is a package directory, relative to the repository, and a test name or
-// a pattern for go test -run. A bare name means that test alone.
+// a pattern for go test -run. A bare name means that test alone. It may stand more
+// than once: then each of them must notice. Simulations run up to a thousand worlds,
+// or as many as SEEDS says, and the table shows how many it took.
 //
 // Each mutant is applied to a fresh copy of what git would commit; the working
 // tree is never touched. A patch that no longer applies, that does not compile
@@ -50,6 +52,7 @@ type result struct {
 	mutant  mutant
 	verdict verdict
 	detail  string // what a person needs to mend a failure
+	seeds   string // how many worlds of a simulation it took; "" if none was asked
 	took    time.Duration
 }
 
@@ -88,7 +91,7 @@ func parseFlags(args []string) (options, error) {
 	flags.StringVar(&opts.root, "root", "..", "the repository's `directory`")
 	flags.StringVar(&opts.patches, "patches", "mutants", "`directory` of the patch files")
 	flags.StringVar(&run, "run", "", "only patch files whose name matches this `regexp`")
-	flags.DurationVar(&opts.timeout, "timeout", 120*time.Second, "of each test run; a mutant that exceeds it is caught")
+	flags.DurationVar(&opts.timeout, "timeout", 8*time.Minute, "of each test run; a mutant that exceeds it is caught")
 	flags.BoolVar(&opts.skips, "skips", false, "do not fail for tests that are skipped here, say for want of a server")
 	flags.BoolVar(&opts.verbose, "v", false, "show how each mutant was caught")
 	if err := flags.Parse(args); err != nil {
@@ -137,14 +140,14 @@ func testMutants(ctx context.Context, opts options, out io.Writer) ([]result, er
 func summarize(out io.Writer, results []result, skips bool) error {
 	bad := 0
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\nVERDICT\tTRAP\tSECONDS\tMUTANT\tTEST")
+	fmt.Fprintln(table, "\nVERDICT\tTRAP\tSEEDS\tSECONDS\tMUTANT\tTESTS")
 	for _, r := range results {
 		mark := ""
 		if !r.verdict.good(skips) {
 			mark, bad = "FAIL: ", bad+1
 		}
-		fmt.Fprintf(table, "%s%s\t%s\t%.1f\t%s: %s\t%s\n",
-			mark, r.verdict, r.mutant.trap, r.took.Seconds(), r.name, r.mutant.what, r.mutant.target)
+		fmt.Fprintf(table, "%s%s\t%s\t%s\t%.1f\t%s: %s\t%v\n",
+			mark, r.verdict, r.mutant.trap, r.seeds, r.took.Seconds(), r.name, r.mutant.what, r.mutant.targets)
 	}
 	if err := table.Flush(); err != nil {
 		return err

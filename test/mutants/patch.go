@@ -13,9 +13,9 @@ import (
 
 // mutant is the header of a patch file.
 type mutant struct {
-	what   string // in words
-	trap   string // number in the table of traps, or "-"
-	target target
+	what    string   // in words
+	trap    string   // number in the table of traps, or "-"
+	targets []target // each must notice
 }
 
 // target is the test that must notice.
@@ -63,10 +63,11 @@ func readMutant(file string) (mutant, error) {
 }
 
 // parseHeader reads the lines that begin with "#", up to the first that does
-// not. Each key stands once; unknown ones are an error, so that a typing
+// not. Each key stands once, but for "test"; unknown ones are an error, so that a typing
 // mistake does not go by unseen.
 func parseHeader(text string) (mutant, error) {
 	values := map[string]string{}
+	var m mutant
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if line == "" {
@@ -82,18 +83,25 @@ func parseHeader(text string) (mutant, error) {
 			return mutant{}, fmt.Errorf("header line %q is not \"# key: value\"", line)
 		case key != "mutant" && key != "trap" && key != "test":
 			return mutant{}, fmt.Errorf("unknown header key %q", key)
-		case values[key] != "":
+		case values[key] != "" && key != "test":
 			return mutant{}, fmt.Errorf("header key %q stands twice", key)
 		}
 		values[key] = value
+		if key == "test" {
+			t, err := parseTarget(value)
+			if err != nil {
+				return mutant{}, err
+			}
+			m.targets = append(m.targets, t)
+		}
 	}
 	for _, key := range []string{"mutant", "trap", "test"} {
 		if values[key] == "" {
 			return mutant{}, fmt.Errorf("header lacks \"# %s:\"", key)
 		}
 	}
-	t, err := parseTarget(values["test"])
-	return mutant{what: values["mutant"], trap: values["trap"], target: t}, err
+	m.what, m.trap = values["mutant"], values["trap"]
+	return m, nil
 }
 
 func parseTarget(text string) (target, error) {

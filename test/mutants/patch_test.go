@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,8 +16,8 @@ func TestParseHeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := mutant{"trust counts from the reply", "6", target{"lock", "^TestTrust$"}}
-	if got != want {
+	want := mutant{"trust counts from the reply", "6", []target{{"lock", "^TestTrust$"}}}
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -45,12 +46,25 @@ func (r *runner) test(ctx context.Context, name string) result {
 	if err != nil {
 		return result{mutant: m, verdict: badPatch, detail: err.Error()}
 	}
-	if v, detail := r.testHealthy(ctx, m.target); v != "" {
-		return result{mutant: m, verdict: v, detail: detail}
+	res := result{mutant: m}
+	for _, t := range m.targets {
+		v, detail := r.testHealthy(ctx, t)
+		if v == "" {
+			v, detail = r.testPatched(ctx, t, patch)
+		}
+		res.verdict, res.detail = v, tail(detail)
+		if !v.good(false) {
+			break
+		}
+		if found := violationAfter.FindStringSubmatch(detail); found != nil {
+			res.seeds = found[1]
+		}
 	}
-	v, detail := r.testPatched(ctx, m.target, patch)
-	return result{mutant: m, verdict: v, detail: detail}
+	return res
 }
+
+// violationAfter finds, in the output of a simulation, how many worlds it took.
+var violationAfter = regexp.MustCompile(`violation after (\d+) seeds`)
 
 // testHealthy runs the target on the unpatched tree, once for all its mutants.
 // No verdict means that it passes there.
@@ -75,7 +89,7 @@ func (r *runner) testHealthy(ctx context.Context, t target) (verdict, string) {
 	case allSkipped:
 		return testSkipped, detail
 	}
-	return testRed, tail(detail)
+	return testRed, detail
 }
 
 func (r *runner) testPatched(ctx context.Context, t target, patch string) (verdict, string) {
@@ -99,7 +113,7 @@ func (r *runner) testPatched(ctx context.Context, t target, patch string) (verdi
 		allSkipped: survived,
 		broken:     testBroken,
 	}
-	return verdicts[o], tail(detail)
+	return verdicts[o], detail
 }
 
 // tail keeps the end of a long output, where the failure usually is.

@@ -1,0 +1,244 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/sqlelect/election"
+)
+
+// Rows is what a Database stores: the record row and the leader row. The zero
+// Rows is an empty table.
+type Rows struct {
+	Record *election.Record // nil when there is none
+	Leader *LeaderRow       // nil when there is none
+}
+
+// LeaderRow names the reign that guarded transactions are held to.
+type LeaderRow struct {
+	LeaderID string
+	Term     uint64
+}
+
+// Clone returns a copy that shares nothing with r.
+func (r Rows) Clone() Rows {
+	c := Rows{Record: r.Record.Clone()}
+	if r.Leader != nil {
+		leader := *r.Leader
+		c.Leader = &leader
+	}
+	return c
+}
+
+// merged is the record as Get returns it.
+func (r Rows) merged() *election.Record {
+	record := new(election.Record)
+	if r.Record != nil {
+		*record = *r.Record
+	}
+	named := record.Term
+	if r.Leader != nil {
+		record.Term = max(named, r.Leader.Term)
+	}
+	record.Unguarded = record.LeaderID != "" &&
+		(r.Leader == nil || r.Leader.LeaderID != record.LeaderID || named != 0 && r.Leader.Term != named)
+	return record
+}
+
+// Database is one election's table in memory. What it stores is never changed
+// in place, so that its past can be kept. Safe for concurrent use.
+type Database struct {
+	mu    sync.Mutex
+	rows  Rows
+	now   *election.Record // rows, merged
+	past  []Rows           // the latest last, at most depth
+	depth int
+	locks locks
+	// restarts counts how often the rows were replaced behind the transactions'
+	// back: those that were open then are gone.
+	restarts int
+}
+
+// NewDatabase returns an empty table that remembers depth earlier states.
+func NewDatabase(depth int) *Database {
+	return &Database{now: new(election.Record), depth: depth}
+}
+
+// Rows returns a copy of what is stored.
+func (d *Database) Rows() Rows {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rows.Clone()
+}
+
+// SetRows replaces what is stored, whatever its version. It keeps a copy.
+func (d *Database) SetRows(rows Rows) {
+	rows = rows.Clone()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.set(rows)
+	d.restarts++
+}
+
+func (d *Database) set(rows Rows) {
+	if d.depth > 0 {
+		if len(d.past) == 2*d.depth {
+			d.past = append(d.past[:0], d.past[d.depth:]...)
+		}
+		d.past = append(d.past, d.rows)
+	}
+	d.rows, d.now = rows, rows.merged()
+}
+
+// Read returns the record as it was the given number of changes ago, or as far
+// back as is remembered.
+func (d *Database) Read(ago int) *election.Record {
+	d.mu.Lock()
+	record := d.now
+	if ago = min(ago, len(d.past), d.depth); ago > 0 {
+		record = d.past[len(d.past)-ago].merged()
+	}
+	d.mu.Unlock()
+	return record.Clone()
+}
+
+// Back undoes the given number of changes, as a restored backup or a failover to
+// a replica that lagged does; all that is remembered, if there were fewer.
+func (d *Database) Back(changes int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if changes = min(changes, len(d.past), d.depth); changes > 0 {
+		keep := len(d.past) - changes
+		rows := d.past[keep]
+		d.past = d.past[:keep]
+		d.rows, d.now = rows, rows.merged()
+	}
+	d.restarts++
+}
+
+// Update stores record, by compare-and-swap on its Version. A change of leader
+// waits for the guarded transactions that are open, until ctx ends. Stored is
+// called in the moment of the commit, unless it is nil, with what Get returned
+// before and returns now.
+func (d *Database) Update(ctx context.Context, record *election.Record, isLeaderChanged bool,
+	stored func(before, after *election.Record),
+) (err error) {
+	next, err := storable(record)
+	if err != nil {
+		return err
+	}
+	write := func() { err = d.swap(next, isLeaderChanged, stored) }
+	d.mu.Lock()
+	if !isLeaderChanged {
+		write()
+		d.mu.Unlock()
+		return err
+	}
+	granted := d.locks.exclusive(write)
+	d.mu.Unlock()
+	if waitErr := d.wait(ctx, granted); waitErr != nil {
+		return fmt.Errorf("wait for guarded transactions: %w", waitErr)
+	}
+	return err
+}
+
+// storable is the copy of r that is kept: as JSON would, it drops what is not
+// stored and the monotonic part of times.
+func storable(r *election.Record) (*election.Record, error) {
+	switch {
+	case r == nil:
+		return nil, fmt.Errorf("record must not be nil")
+	case r.Version < 0:
+		return nil, fmt.Errorf("Version must not be negative, is %d", r.Version)
+	}
+	r = r.Clone()
+	r.Version++
+	r.Unguarded = false
+	for _, member := range r.Members {
+		if member != nil {
+			member.RenewTime = member.RenewTime.Round(0)
+		}
+	}
+	return r, nil
+}
+
+func (d *Database) swap(next *election.Record, isLeaderChanged bool, stored func(before, after *election.Record)) error {
+	if d.now.Version != next.Version-1 {
+		return fmt.Errorf("update version %d, stored is %d: %w", next.Version-1, d.now.Version, election.ErrRecordConflict)
+	}
+	rows := Rows{Record: next, Leader: d.rows.Leader}
+	if isLeaderChanged {
+		rows.Leader = &LeaderRow{LeaderID: next.LeaderID, Term: next.Term}
+		if next.Term == 0 { // a caller that knows no terms: as older members number them
+			rows.Leader.Term = uint64(next.Version)
+		}
+	}
+	before := d.now
+	d.set(rows)
+	if stored != nil {
+		stored(before, d.now)
+	}
+	return nil
+}
+
+// Share is a share of the leader row, held by a guarded transaction.
+type Share struct {
+	database *Database
+	restarts int
+}
+
+// Guard waits until no change of leader is under way, and takes a share of the
+// leader row if it names leaderID in term; in whatever term if that is 0. Else it
+// returns ErrNotLeader.
+func (d *Database) Guard(ctx context.Context, leaderID string, term uint64) (*Share, error) {
+	var share *Share
+	take := func() (held bool) {
+		leader := d.rows.Leader
+		if leaderID == "" || leader == nil || leader.LeaderID != leaderID || term != 0 && leader.Term != term {
+			return false
+		}
+		share = &Share{d, d.restarts}
+		return true
+	}
+	d.mu.Lock()
+	granted := d.locks.shared(take)
+	d.mu.Unlock()
+	if err := d.wait(ctx, granted); err != nil {
+		return nil, fmt.Errorf("wait for a change of leader: %w", err)
+	}
+	if share == nil {
+		return nil, fmt.Errorf("guard of %q in term %d: %w", leaderID, term, election.ErrNotLeader)
+	}
+	return share, nil
+}
+
+// Release ends the transaction that holds the share, once. If it commits, commit
+// is called in that moment, with what Get returns then; a nil commit rolls back.
+func (s *Share) Release(commit func(now *election.Record)) {
+	d := s.database
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if commit != nil && s.restarts == d.restarts {
+		commit(d.now)
+	}
+	d.locks.release()
+}
+
+// wait returns when the lock is granted, or takes back the wish when ctx ends.
+func (d *Database) wait(ctx context.Context, w *waiter) error {
+	if w == nil {
+		return nil
+	}
+	select {
+	case <-w.granted:
+		return nil
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.locks.withdraw(w) {
+		return ctx.Err()
+	}
+	return nil // granted in the same moment
+}

@@ -1,0 +1,262 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sqlelect/election"
+)
+
+// judge holds the invariants, and the first violation.
+//
+//	G1  an acquisition's term is above every earlier one of the same history, and
+//	    above all that its process has read; at most one callback per acquisition
+//	G2  no callback starts while another runs, unless an assumption of G2 is broken
+//	G3  a guarded entry is committed only while the record names its writer, in its
+//	    term: also where G2's assumptions are broken
+//	G4  in a quiet world somebody leads soon (see script.go)
+type judge struct {
+	trace      *trace
+	stopWithin time.Duration // how long a callback may take to return; 0: however long
+
+	mu        sync.Mutex
+	violation string
+	failed    chan struct{} // closed with the first violation
+
+	history uint64 // grows when the database forgets something
+	lostAt  time.Time
+	highest uint64              // term acquired in this history
+	entered map[[2]uint64]bool  // by history and term: a callback was started
+	reigns  map[*reign]struct{} // callbacks that run
+	latest  *reign              // the last callback that was started
+
+	Tally
+}
+
+// Tally counts what a world was made of.
+type Tally struct {
+	Acquisitions, Callbacks, Entries, Refusals, Overlaps int
+}
+
+// reign is one callback.
+type reign struct {
+	process *process
+	term    uint64
+	start   time.Time
+	over    time.Time // when its ctx ended; zero before
+	end     time.Time // when it returned; zero before
+	stop    func() bool
+}
+
+func newJudge(t *trace, stopWithin time.Duration) *judge {
+	return &judge{
+		trace: t, stopWithin: stopWithin, failed: make(chan struct{}),
+		entered: map[[2]uint64]bool{}, reigns: map[*reign]struct{}{},
+	}
+}
+
+// fail notes a violation. The first one counts.
+func (j *judge) fail(format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failLocked(format, args...)
+}
+
+func (j *judge) failLocked(format string, args ...any) {
+	if j.violation != "" {
+		return
+	}
+	j.violation = fmt.Sprintf(format, args...)
+	j.trace.add("judge", "VIOLATION", 0, 0)
+	close(j.failed)
+}
+
+// lost takes note that the database has gone back to a record.
+func (j *judge) lost(record *election.Record) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.history++
+	j.lostAt = time.Now()
+	j.highest = record.Term
+	j.trace.add("database", "goes back to", record.Term, uint64(record.Version))
+}
+
+// stored judges a commit of p that replaced before by after.
+func (j *judge) stored(p *process, before, after *election.Record) {
+	if before.LeaderID == after.LeaderID && before.Term == after.Term {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if after.LeaderID == "" {
+		j.trace.add(p.id, "release", after.Term, uint64(after.Version))
+		return
+	}
+	j.trace.add(p.id, "acquire", after.Term, uint64(after.Version))
+	j.Acquisitions++
+	if after.Term <= j.highest {
+		j.failLocked("G1: %s acquired term %d, after term %d of the same history", p.id, after.Term, j.highest)
+	}
+	j.highest = after.Term
+	p.acquires(after.Term, j.history)
+}
+
+// acquired takes note of an acquisition in a storage whose commits cannot be seen.
+func (j *judge) acquired(p *process, term uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.trace.add(p.id, "acquire", term, 0)
+	j.Acquisitions++
+	p.acquires(term, j.history)
+}
+
+// sends judges an acquisition on its way: what its process has read counts, not
+// what it may read before the commit.
+func (j *judge) sends(p *process, record *election.Record) {
+	if seen, _ := p.hasSeen(); record.LeaderID == p.id && record.Term != 0 && record.Term <= seen {
+		j.fail("G1: %s acquires term %d although it has read of term %d", p.id, record.Term, seen)
+	}
+}
+
+// enter judges the start of a callback.
+func (j *judge) enter(p *process, term uint64, ctx context.Context) *reign {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.Callbacks++
+	j.trace.add(p.id, "enter", term, 0)
+	p.mu.Lock()
+	history, known := p.acquired[term]
+	p.mu.Unlock()
+	key := [2]uint64{history, term}
+	switch {
+	case !known:
+		j.failLocked("G1: a callback of %s started in term %d, which it never acquired", p.id, term)
+	case j.entered[key]:
+		j.failLocked("G1: a second callback started in term %d", term)
+	}
+	j.entered[key] = true
+	for other := range j.reigns {
+		if j.excused(other, p) {
+			j.Overlaps++
+			continue
+		}
+		j.failLocked("G2: a callback of %s started in term %d while that of %s in term %d ran (%s)",
+			p.id, term, other.process.id, other.term, other.state())
+	}
+	r := &reign{process: p, term: term, start: time.Now()}
+	r.stop = context.AfterFunc(ctx, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		r.over = time.Now()
+	})
+	j.reigns[r] = struct{}{}
+	j.latest = r
+	return r
+}
+
+func (r *reign) state() string {
+	if r.over.IsZero() {
+		return "its ctx has not ended"
+	}
+	return fmt.Sprintf("its ctx ended %v ago; it may take %v", time.Since(r.over), r.process.lease.allowed)
+}
+
+// excused reports whether an assumption of G2 was broken, so that p's callback
+// may start although that of r runs.
+func (j *judge) excused(r *reign, p *process) bool {
+	first := r.process
+	// Until its next look at the clocks, a member that was stopped believes what it
+	// believed before.
+	look := first.machine.real(first.lease.renewInterval/4) + 10*time.Millisecond
+	switch {
+	case first.machine.stoppedSince(r.start) && (!r.over.IsZero() || first.machine.stoppedSince(time.Now().Add(-look))):
+		return true // a process that was stopped
+	case first.lease.allowed < 0:
+		return true // clocks further apart than its configuration has room for
+	case !r.over.IsZero() && time.Since(r.over) > first.lease.allowed:
+		return true // a callback that takes longer than the formula allows
+	case j.lostAt.After(r.start):
+		_, reign := p.hasSeen()
+		return reign < r.term // lost writes, to a member that had not read of them
+	}
+	return false
+}
+
+// exit takes note of a callback's return.
+func (j *judge) exit(r *reign) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r.stop()
+	if _, runs := j.reigns[r]; !runs { // its process has died
+		return
+	}
+	r.end = time.Now()
+	delete(j.reigns, r)
+	j.trace.add(r.process.id, "exit", r.term, 0)
+	if within := j.stopWithin; within > 0 && !r.over.IsZero() && r.end.Sub(r.over) > within && !r.process.machine.stoppedSince(r.start) {
+		j.failLocked("the callback of %s returned %v after its ctx had ended; it should within %v", r.process.id, r.end.Sub(r.over), within)
+	}
+}
+
+// gone takes note of a process's death.
+func (j *judge) gone(p *process) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for r := range j.reigns {
+		if r.process == p {
+			r.end = time.Now()
+			delete(j.reigns, r)
+		}
+	}
+}
+
+// commit judges a guarded entry, given what the record names in that moment.
+func (j *judge) commit(p *process, term uint64, now *election.Record) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.Entries++
+	j.trace.add(p.id, "entry", term, uint64(now.Version))
+	if now.LeaderID != p.id || now.Term != term {
+		j.failLocked("G3: an entry of %s in term %d was committed while %q led in term %d", p.id, term, now.LeaderID, now.Term)
+	}
+}
+
+func (j *judge) refused(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if errors.Is(err, election.ErrNotLeader) {
+		j.Refusals++
+	}
+}
+
+// leader is the callback that runs, if it is the only one and its ctx has not
+// ended.
+func (j *judge) leader() *reign {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.reigns) != 1 {
+		return nil
+	}
+	for r := range j.reigns {
+		if r.over.IsZero() {
+			return r
+		}
+	}
+	return nil
+}
+
+func (j *judge) hasReturned(r *reign) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !r.end.IsZero()
+}
+
+// last is the callback that was started last.
+func (j *judge) last() *reign {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.latest
+}

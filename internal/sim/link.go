@@ -1,0 +1,176 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/sqlelect/election"
+)
+
+var (
+	// ErrRefused is what a call returns that has done nothing.
+	ErrRefused = errors.New("refused by the simulation")
+	// ErrLost is what a call returns that has done its work.
+	ErrLost = errors.New("reply lost by the simulation")
+)
+
+// fate is what becomes of one call.
+type fate struct {
+	before, after  time.Duration // under way to the storage, and back
+	age            int           // how old the record is that a read returns
+	refused, lost  bool
+	stalled, stray bool // under way for long; applied even if nobody waits any more
+	deaf           bool // ignores its ctx
+}
+
+// fates draws what becomes of each call, from one source of chance.
+type fates struct {
+	mu     sync.Mutex
+	dice   *rand.Rand
+	faults Faults
+	cutTo  time.Time // nothing passes before
+	hole   bool      // meanwhile it is swallowed, instead of refused
+}
+
+func (f *fates) draw() fate {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, faults := f.dice, &f.faults
+	some := func(most time.Duration) time.Duration { return time.Duration(d.Int64N(int64(most) + 1)) }
+	x := fate{before: some(faults.Delay) + 1, after: some(faults.Delay) + 1}
+	if faults.Stale > 0 && d.Float64() < faults.Stale && faults.Age > 0 {
+		x.age = 1 + d.IntN(faults.Age)
+	}
+	x.refused = faults.Refused > 0 && d.Float64() < faults.Refused
+	x.lost = faults.Lost > 0 && d.Float64() < faults.Lost
+	if faults.Stalled > 0 && d.Float64() < faults.Stalled {
+		x.stalled = true
+		if d.IntN(2) == 0 {
+			x.before += some(faults.Stall)
+		} else {
+			x.after += some(faults.Stall)
+		}
+		x.stray, x.deaf = d.Float64() < faults.Straying, d.Float64() < faults.Deaf
+	}
+	if cut := time.Until(f.cutTo); cut > 0 {
+		x.refused = true
+		if f.hole {
+			x.stalled, x.before = true, cut+x.before
+		}
+	}
+	return x
+}
+
+func (f *fates) set(change func(*fates)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+// wire is a way to a storage, on which calls meet their fates.
+type wire struct {
+	fates
+	strays sync.WaitGroup
+}
+
+// send sends work on its way.
+func (w *wire) send(ctx context.Context, work func(fate) error) error {
+	x := w.draw()
+	if !x.stalled {
+		return travel(ctx, x, work)
+	}
+	// The call may be under way for longer than its caller wants to wait.
+	done := make(chan error, 1)
+	w.strays.Go(func() { done <- travel(ctx, x, work) })
+	if x.deaf {
+		return <-done
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func travel(ctx context.Context, x fate, work func(fate) error) error {
+	time.Sleep(x.before) // virtual time
+	if x.refused || ctx.Err() != nil && !x.stray {
+		return ErrRefused
+	}
+	err := work(x)
+	time.Sleep(x.after) // virtual time
+	if x.lost {
+		return ErrLost
+	}
+	return err
+}
+
+func (w *wire) get(ctx context.Context, b backend) (record *election.Record, err error) {
+	err = w.send(ctx, func(x fate) (err error) {
+		record, err = b.read(ctx, x.age)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return record, nil
+}
+
+func (w *wire) update(ctx context.Context, record *election.Record, update func(context.Context, *election.Record) error) error {
+	sent := record.Clone() // a call that strays outlives its caller's use of it
+	return w.send(ctx, func(x fate) error {
+		if x.stray {
+			ctx = context.WithoutCancel(ctx)
+		}
+		return update(ctx, sent)
+	})
+}
+
+// backend is what lies at the other end.
+type backend interface {
+	// read returns the record as it was that many versions ago.
+	read(ctx context.Context, age int) (*election.Record, error)
+	update(ctx context.Context, p *process, record *election.Record, isLeaderChanged bool) error
+}
+
+// link is the Storage as one process has it. A process that has died hears of
+// nothing more; one that is stopped hears of it when it goes on.
+type link struct {
+	wire
+	process *process
+	backend backend
+}
+
+var _ election.Storage = (*link)(nil)
+
+// Get implements election.Storage.
+func (l *link) Get(ctx context.Context) (*election.Record, error) {
+	if l.process.isDead() {
+		return nil, ErrRefused
+	}
+	record, err := l.get(ctx, l.backend)
+	l.process.machine.awake()
+	if err == nil && ctx.Err() == nil { // else the elector may have given it up
+		l.process.saw(record)
+	}
+	return record, err
+}
+
+// Update implements election.Storage.
+func (l *link) Update(ctx context.Context, record *election.Record, isLeaderChanged bool) error {
+	if l.process.isDead() {
+		return ErrRefused
+	}
+	if isLeaderChanged {
+		l.process.world.judge.sends(l.process, record)
+	}
+	err := l.update(ctx, record, func(ctx context.Context, sent *election.Record) error {
+		return l.backend.update(ctx, l.process, sent, isLeaderChanged)
+	})
+	l.process.machine.awake()
+	return err
+}

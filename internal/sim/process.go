@@ -1,0 +1,258 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/clock"
+)
+
+// process is one process of a member, from its start to its end or crash.
+type process struct {
+	world   *world
+	id      string
+	machine *machine
+	lease   lease
+	link    *link
+	elector election.Elector
+	ctx     context.Context // RunElection's
+	cancel  context.CancelFunc
+	ended   chan struct{} // closed when RunElection has returned
+	err     error         // of RunElection, after ended
+
+	mu       sync.Mutex
+	dice     *rand.Rand // of the callback and what it starts
+	dead     bool
+	seen     uint64            // the highest term that a read has told it, and
+	reigns   uint64            // that of a reign, not of a floor
+	acquired map[uint64]uint64 // by term: the history in which that was committed
+}
+
+// behaviour is what one callback does.
+type behaviour struct {
+	quits  time.Duration // returns after that; 0: when its ctx has ended
+	fails  bool          // then with an error
+	resign bool          // resigns from inside when it would quit
+	stop   time.Duration // needs that to return
+	ghost  time.Duration // something it started writes that much later; 0: nothing
+	writes time.Duration // from one guarded write to the next, on average
+}
+
+var errCallback = errors.New("the callback failed, as the simulation wanted")
+
+// start runs a new process of the member id on m.
+func (w *world) start(id string, m *machine) *process {
+	dice := w.newDice()
+	p := &process{
+		world: w, id: id, machine: m, dice: dice, lease: w.plan.drawLease(dice, m.rate),
+		ended: make(chan struct{}), acquired: map[uint64]uint64{},
+	}
+	p.link = &link{wire: wire{fates: fates{dice: w.newDice(), faults: w.plan.faults}}, process: p, backend: w.backend()}
+	ctx, cancel := context.WithCancel(clock.With(context.Background(), m))
+	p.ctx, p.cancel = ctx, cancel
+	callback := p.callback
+	if w.options.Callback != nil {
+		callback = p.foreign
+	}
+	config := election.Config{
+		ID: id, Storage: p.link, LeaderCallback: callback,
+		LeaseDuration: p.lease.duration, RenewInterval: p.lease.renewInterval,
+		RenewDeadline: p.lease.renewDeadline, StopTimeout: p.lease.stopTimeout,
+	}
+	w.trace.add(id, "start", 0, uint64(p.lease.duration))
+	elector, err := election.NewElector(config)
+	if err != nil {
+		w.judge.fail("%s could not be started: %v", id, err)
+		close(p.ended)
+		return p
+	}
+	p.elector = elector
+	w.running.Go(func() {
+		defer close(p.ended)
+		p.err = elector.RunElection(ctx)
+	})
+	return p
+}
+
+// crash ends the process at once: nothing of it runs on, but for what is on its
+// way to the database.
+func (p *process) crash() {
+	p.mu.Lock()
+	again := p.dead
+	p.dead = true
+	p.mu.Unlock()
+	if again {
+		return
+	}
+	p.world.trace.add(p.id, "crash", 0, 0)
+	p.world.judge.gone(p)
+	p.cancel()
+}
+
+func (p *process) isDead() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dead
+}
+
+// stopping reports whether its ctx has ended.
+func (p *process) stopping() bool { return p.ctx.Err() != nil }
+
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// saw takes note of what a read has told the process.
+func (p *process) saw(r *election.Record) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen = max(p.seen, r.Term, r.TermFloor)
+	p.reigns = max(p.reigns, r.Term)
+}
+
+func (p *process) hasSeen() (term, reign uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen, p.reigns
+}
+
+// acquires takes note of the history in which p acquired term.
+func (p *process) acquires(term, history uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.acquired[term] = history
+}
+
+// draw is a duration between a tenth of mean and twice that.
+func (p *process) draw(mean time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return mean/10 + time.Duration(p.dice.Int64N(int64(2*mean)))
+}
+
+func (p *process) behave() behaviour {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d, l := p.dice, p.lease
+	b := behaviour{stop: l.stop, writes: l.renewInterval}
+	if p.world.quiet.Load() {
+		return b
+	}
+	if d.IntN(5) == 0 {
+		b.quits = 1 + time.Duration(d.Int64N(int64(10*l.duration)))
+		b.fails, b.resign = d.IntN(3) == 0, d.IntN(3) == 0
+	}
+	if p.world.plan.overruns && d.IntN(6) == 0 {
+		b.stop = time.Duration(d.Int64N(int64(4 * l.duration)))
+	}
+	if d.IntN(2) == 0 {
+		b.ghost = 1 + time.Duration(d.Int64N(int64(3*l.duration)))
+	}
+	return b
+}
+
+// callback is the LeaderCallback: it writes to the ledger under the guard until
+// its ctx ends, takes its time to return, and may leave something behind.
+func (p *process) callback(ctx context.Context) error {
+	p.world.running.Add(1) // it may outlive RunElection
+	defer p.world.running.Done()
+	leadership, _ := election.LeadershipFromContext(ctx)
+	r := p.world.judge.enter(p, leadership.Term, ctx)
+	b := p.behave()
+	p.work(ctx, b)
+	if ctx.Err() == nil && b.resign {
+		_ = p.elector.ResignLeader(ctx, 0)
+		<-ctx.Done()
+	}
+	late := context.WithoutCancel(ctx)
+	if ctx.Err() != nil && !p.isDead() { // else it returns of its own accord
+		p.pass(late, b.stop/2)
+		p.write(late)
+		p.pass(late, b.stop-b.stop/2)
+	}
+	if b.ghost > 0 {
+		p.world.running.Go(func() {
+			p.pass(late, b.ghost)
+			p.write(late)
+		})
+	}
+	p.world.judge.exit(r)
+	if b.fails {
+		return errCallback
+	}
+	return nil
+}
+
+// foreign runs a callback that is not the simulation's own.
+func (p *process) foreign(ctx context.Context) error {
+	p.world.running.Add(1) // it may outlive RunElection
+	defer p.world.running.Done()
+	leadership, _ := election.LeadershipFromContext(ctx)
+	r := p.world.judge.enter(p, leadership.Term, ctx)
+	defer p.world.judge.exit(r)
+	return p.world.options.Callback(ctx, p.id)
+}
+
+// work writes now and then, until ctx ends or the behaviour quits.
+func (p *process) work(ctx context.Context, b behaviour) {
+	quit := time.Now().Add(b.quits)
+	for ctx.Err() == nil && !p.isDead() && (b.quits == 0 || time.Now().Before(quit) || p.world.quiet.Load()) {
+		p.pass(ctx, p.draw(b.writes))
+		if ctx.Err() == nil {
+			p.write(ctx)
+		}
+	}
+}
+
+// pass lets d of the machine's running time go by, or what there is until ctx
+// ends.
+func (p *process) pass(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(max(d, 1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	p.machine.awake()
+}
+
+// write makes a guarded entry in the ledger, held to the term that ctx carries.
+func (p *process) write(ctx context.Context) {
+	leadership, _ := election.LeadershipFromContext(ctx)
+	if p.isDead() || p.world.database == nil {
+		return
+	}
+	w := p.world
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), guardTimeout)
+	defer cancel()
+	share, err := w.database.Guard(ctx, p.id, leadership.Term)
+	if err != nil {
+		w.judge.refused(err)
+		return
+	}
+	var once sync.Once
+	timer := time.AfterFunc(guardTimeout, func() { once.Do(func() { share.Release(nil) }) })
+	defer timer.Stop()
+	p.pass(ctx, p.draw(guardedWork))
+	once.Do(func() {
+		share.Release(func(now *election.Record) {
+			if !p.isDead() {
+				w.judge.commit(p, leadership.Term, now)
+			}
+		})
+	})
+}
+
+const (
+	guardedWork  = 10 * time.Millisecond
+	guardTimeout = time.Second // after which the database rolls back
+)

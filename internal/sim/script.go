@@ -1,0 +1,269 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/sqlelect/election"
+)
+
+var errViolated = errors.New("a promise was broken")
+
+// restless makes things happen, one after the other, for the plan's length.
+func (w *world) restless() {
+	for end := time.Now().Add(w.plan.length); w.failed() == nil && time.Now().Before(end); {
+		w.wait(time.Duration(-math.Log(1-w.dice.Float64()) * float64(w.plan.every)))
+		w.happen()
+	}
+}
+
+// happen does one thing to one member, to the leader as often as to any other.
+func (w *world) happen() {
+	m := w.members[w.dice.IntN(len(w.members))]
+	if r := w.judge.last(); r != nil && w.dice.IntN(2) == 0 {
+		for _, other := range w.members {
+			if other.process == r.process {
+				m = other
+			}
+		}
+	}
+	p := m.process
+	if p.isDead() || p.hasEnded() {
+		m.process = w.start(m.id, m.machine) // after a crash or an upgrade: configured anew
+		return
+	}
+	some := func(leases float64) time.Duration {
+		return 1 + time.Duration(w.dice.Float64()*leases*float64(p.lease.duration))
+	}
+	switch kind := w.dice.IntN(16); {
+	case kind < 3:
+		p.crash()
+	case kind < 5:
+		w.trace.add(p.id, "shut down", 0, 0)
+		p.cancel()
+	case kind < 7:
+		w.resign(p, some(2))
+	case kind < 9:
+		w.transfer(p, w.members[w.dice.IntN(len(w.members))].id)
+	case kind < 12:
+		w.cut(m, some(2), w.dice.IntN(2) == 0)
+	case kind == 12:
+		d, hole := some(2), w.dice.IntN(2) == 0
+		for _, each := range w.members {
+			w.cut(each, d, hole)
+		}
+	case kind == 13:
+		d := time.Duration((2*w.dice.Float64() - 1) * float64(time.Hour))
+		w.trace.add(p.id, "clock steps", uint64(d), 0)
+		m.machine.stepWall(d)
+	case kind == 14 && w.plan.stops:
+		d, asleep := some(3), w.dice.IntN(2) == 0
+		w.trace.add(p.id, "stops for", uint64(d), 0)
+		m.machine.stop(d, asleep)
+	case kind == 15 && w.plan.loses:
+		w.lose()
+	}
+}
+
+func (w *world) cut(m *member, d time.Duration, hole bool) {
+	w.trace.add(m.id, "cut off for", uint64(d), 0)
+	m.process.link.set(func(f *fates) { f.cutTo, f.hole = time.Now().Add(d), hole })
+}
+
+// lose makes the database forget some changes, or all, or the leader's entry.
+func (w *world) lose() {
+	switch rows := w.database.Rows(); {
+	case w.dice.IntN(3) == 0:
+		w.database.SetRows(Rows{})
+	case w.dice.IntN(2) == 0 && rows.Record != nil:
+		rows.Record.Members = slices.DeleteFunc(rows.Record.Members, func(m *election.Member) bool { return m.ID == rows.Record.LeaderID })
+		w.database.SetRows(rows)
+	default:
+		w.database.Back(1 + w.dice.IntN(40))
+	}
+	w.judge.lost(w.database.Read(0))
+}
+
+const askTimeout = 30 * time.Second
+
+func (w *world) resign(p *process, pause time.Duration) {
+	w.trace.add(p.id, "resigns for", uint64(pause), 0)
+	w.running.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+		defer cancel()
+		_ = p.elector.ResignLeader(ctx, pause)
+	})
+}
+
+func (w *world) transfer(p *process, to string) {
+	w.trace.add(p.id, "transfers to "+to, 0, 0)
+	w.running.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+		defer cancel()
+		_ = p.elector.TransferLeader(ctx, to)
+	})
+}
+
+// rest ends all faults, brings every member back, and judges how long the
+// elections take that follow: after whatever there was, after a crash, after a
+// resignation; and how the members leave.
+func (w *world) rest() {
+	w.trace.add("world", "comes to rest", 0, 0)
+	w.quiet.Store(true)
+	// A replica that lags is no fault that an election has to wait for.
+	w.plan.faults = Faults{Delay: restDelay, Stale: w.plan.faults.Stale, Age: w.plan.faults.Age}
+	if w.old != nil {
+		w.old.crash()
+	}
+	for _, m := range w.members {
+		w.wait(m.machine.idle())
+		m.process.link.set(func(f *fates) { f.faults, f.cutTo = w.plan.faults, time.Time{} })
+	}
+	w.wait(askTimeout) // whatever was asked for has happened or was given up
+	w.revive()
+	for _, part := range []func(){w.settle, w.stay, w.replaceCrashed, w.revive, w.settle, w.replaceResigned, w.settle, w.leave} {
+		if w.failed() == nil {
+			part()
+		}
+	}
+}
+
+const (
+	restDelay = time.Millisecond
+	// slack is for a few calls of at most restDelay each way, lost races, and the
+	// retries after them.
+	slack      = 200 * time.Millisecond
+	stalePolls = 8
+	// longest bounds everything that can hold up an election in a world that has
+	// come to rest: callbacks that are stuck, pauses, leases of the dead.
+	longest = 5 * time.Minute
+)
+
+// revive starts the members that are down, when their last process has ended.
+func (w *world) revive() {
+	for _, m := range w.members {
+		deadline := time.Now().Add(longest)
+		for p := m.process; !p.isDead() && p.stopping() && !p.hasEnded(); {
+			if time.Now().After(deadline) {
+				w.judge.fail("%s did not stop within %v of its last fault", m.id, longest)
+				return
+			}
+			w.wait(time.Second)
+		}
+		if m.process.isDead() || m.process.hasEnded() {
+			m.process = w.start(m.id, m.machine)
+		}
+	}
+}
+
+// settle waits until one member leads, and all others know.
+func (w *world) settle() {
+	for deadline := time.Now().Add(longest); !w.agree(); w.wait(100*time.Millisecond + 1) {
+		if w.failed() != nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.judge.fail("G4: %v after the last fault there is no leader that all know of", longest)
+			return
+		}
+	}
+}
+
+func (w *world) agree() bool {
+	r := w.judge.leader()
+	if r == nil || !r.process.elector.IsLeader() {
+		return false
+	}
+	for _, m := range w.members {
+		leader, ok := m.process.elector.GetLeader()
+		if !ok || leader.ID != r.process.id || len(m.process.elector.GetMembers()) != len(w.members) {
+			return false
+		}
+	}
+	return true
+}
+
+// stay lets time pass in which nothing may happen.
+func (w *world) stay() {
+	r := w.judge.leader()
+	w.wait(2*w.longestLease() + time.Duration(w.dice.Int64N(int64(time.Second))))
+	if w.judge.leader() != r && w.failed() == nil {
+		w.judge.fail("%s lost its leadership in term %d without a fault", r.process.id, r.term)
+	}
+}
+
+// longestLease is as the slowest clock has it.
+func (w *world) longestLease() (d time.Duration) {
+	for _, m := range w.members {
+		d = max(d, m.process.lease.duration)
+	}
+	return time.Duration(float64(d) / w.plan.slowest)
+}
+
+// replaceCrashed crashes the leader. The others saw its last renewal at their next
+// poll, and wait for its lease from there.
+func (w *world) replaceCrashed() {
+	r := w.judge.leader()
+	r.process.crash()
+	w.replaced(r, "crashed", func(m *member) time.Duration {
+		return m.machine.real(r.process.lease.duration + m.process.lease.renewInterval)
+	})
+}
+
+// replaceResigned has the leader resign, for long enough that another one leads.
+func (w *world) replaceResigned() {
+	r := w.judge.leader()
+	w.resign(r.process, w.longestLease())
+	for w.failed() == nil && !w.judge.hasReturned(r) {
+		w.wait(time.Millisecond)
+	}
+	w.replaced(r, "resigned", func(m *member) time.Duration { return m.machine.real(m.process.lease.renewInterval) })
+}
+
+// replaced checks that another member leads in time.
+func (w *world) replaced(r *reign, how string, within func(*member) time.Duration) {
+	start, bound := time.Now(), time.Duration(0)
+	for _, m := range w.members {
+		if m.process != r.process {
+			bound = max(bound, within(m)+slack)
+			if w.plan.faults.Stale > 0 { // some polls in a row may bring nothing new
+				bound += stalePolls * m.machine.real(m.process.lease.renewInterval)
+			}
+		}
+	}
+	for w.failed() == nil && w.judge.last() == r {
+		if time.Since(start) > bound {
+			w.judge.fail("G4: %v after %s %s nobody leads", bound, r.process.id, how)
+		}
+		w.wait(10 * time.Millisecond)
+	}
+}
+
+// leave shuts every member down. Nothing of them may be left.
+func (w *world) leave() {
+	for _, m := range w.members {
+		w.wait(time.Duration(w.dice.Int64N(int64(10*time.Millisecond))) + 1)
+		m.process.cancel()
+	}
+	for _, m := range w.members {
+		p := m.process
+		select {
+		case <-p.ended:
+		case <-time.After(longest):
+			w.judge.fail("%s did not stop", p.id)
+			return
+		}
+		if !errors.Is(p.err, context.Canceled) {
+			w.judge.fail("%s stopped with the error %v", p.id, p.err)
+		}
+	}
+	if w.database == nil {
+		return
+	}
+	if r := w.database.Read(0); r.LeaderID != "" || len(r.Members) > 0 {
+		w.judge.fail("%d members and the leader %q are left when all have stopped", len(r.Members), r.LeaderID)
+	}
+}

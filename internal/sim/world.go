@@ -1,0 +1,188 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sqlelect/election"
+)
+
+// Options say what is common to the worlds of a run. The zero Options are
+// worlds of an hour, of 2 to 9 members, with every fault.
+type Options struct {
+	Members int           // 0: drawn for each world
+	Length  time.Duration // of the restless part; 0: an hour
+	Faults  *Faults       // nil: drawn for each world
+	// Storage opens the election of one world, in its bubble, and returns a function
+	// that returns a handle for one more process; what is opened is closed by
+	// t.Cleanup. Nil: the simulation's own database, which can also lose its history
+	// and hold guarded transactions.
+	Storage func(t *testing.T) (handle func() election.Storage)
+	// Callback is run whenever a member leads; nil: one that does its worst within
+	// the rules.
+	Callback func(ctx context.Context, memberID string) error
+	// StopWithin is how long Callback may take to return; 0: however long.
+	StopWithin time.Duration
+}
+
+// Verdict is what came of one world.
+type Verdict struct {
+	Seed      uint64
+	Violation string // "" if every promise held
+	Tail      string // what happened last
+	Trace     uint64 // hash of everything that happened
+	Tally
+}
+
+// String is what a person needs to look into a violation.
+func (v Verdict) String() string {
+	return fmt.Sprintf("seed %d: %s\n%s", v.Seed, v.Violation, v.Tail)
+}
+
+// world is one election and all that is around it.
+type world struct {
+	options  Options
+	plan     plan
+	dice     *rand.Rand // the script's
+	streams  uint64     // sources of chance made so far
+	seed     uint64
+	trace    *trace
+	judge    *judge
+	backend  func() backend
+	database *Database // nil if the storage is not the simulation's own
+
+	members []*member
+	old     *older
+	running sync.WaitGroup // everything that outlives the call that started it
+	quiet   atomic.Bool
+}
+
+// member is one ID, with the machine that its processes run on.
+type member struct {
+	id      string
+	machine *machine
+	process *process
+}
+
+// Run runs the world of a seed, and returns what came of it.
+func Run(t *testing.T, seed uint64, options Options) (v Verdict) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, seed, options)
+		w.run()
+		v = Verdict{Seed: seed, Violation: w.judge.violation, Trace: w.trace.hash(), Tally: w.judge.Tally}
+		if v.Violation != "" {
+			v.Tail = w.trace.tail()
+		}
+	})
+	return v
+}
+
+func newWorld(t *testing.T, seed uint64, options Options) *world {
+	w := &world{options: options, seed: seed, trace: newTrace()}
+	w.dice = w.newDice()
+	length := options.Length
+	if length <= 0 {
+		length = time.Hour
+	}
+	w.plan = newPlan(w.dice, options.Members, length)
+	if options.Faults != nil {
+		w.plan.faults = *options.Faults
+	}
+	w.judge = newJudge(w.trace, options.StopWithin)
+	if options.Storage == nil {
+		w.database = NewDatabase(64)
+		w.backend = func() backend { return ownBackend{w} }
+	} else {
+		w.plan.loses, w.plan.older = false, false
+		open := options.Storage(t)
+		w.backend = func() backend { return &foreignBackend{Storage: open(), judge: w.judge} }
+	}
+	for i := range w.plan.members {
+		dice := w.newDice()
+		w.members = append(w.members, &member{id: fmt.Sprintf("m%d", i+1), machine: newMachine(w.plan.rate(dice), dice)})
+	}
+	return w
+}
+
+// newDice returns a source of chance with one user.
+func (w *world) newDice() *rand.Rand {
+	w.streams++
+	return rand.New(rand.NewPCG(w.seed, w.streams))
+}
+
+func (w *world) run() {
+	for _, m := range w.members {
+		w.wait(time.Duration(w.dice.Int64N(int64(time.Second))) + 1)
+		m.process = w.start(m.id, m.machine)
+	}
+	if w.plan.older {
+		w.old = w.startOlder()
+	}
+	w.restless()
+	if w.failed() == nil {
+		w.rest()
+	}
+	w.end()
+}
+
+// wait lets d pass, or what there is until the first violation.
+func (w *world) wait(d time.Duration) {
+	timer := time.NewTimer(max(d, 0))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-w.judge.failed:
+	}
+}
+
+// end stops everything at once.
+func (w *world) end() {
+	w.quiet.Store(true)
+	if w.old != nil {
+		w.old.crash()
+	}
+	for _, m := range w.members {
+		m.process.crash()
+	}
+	w.running.Wait()
+	for _, m := range w.members {
+		m.process.link.strays.Wait()
+	}
+}
+
+func (w *world) failed() error {
+	select {
+	case <-w.judge.failed:
+		return errViolated
+	default:
+		return nil
+	}
+}
+
+// ownBackend is the simulation's database.
+type ownBackend struct{ *world }
+
+func (b ownBackend) read(_ context.Context, age int) (*election.Record, error) {
+	return b.database.Read(age), nil
+}
+
+// lockWait is how long the database lets a change of leader wait, whatever its
+// caller does.
+const lockWait = 2 * time.Second
+
+func (b ownBackend) update(ctx context.Context, p *process, record *election.Record, isLeaderChanged bool) error {
+	if isLeaderChanged {
+		limited, cancel := context.WithTimeout(ctx, lockWait)
+		defer cancel()
+		ctx = limited
+	}
+	return b.database.Update(ctx, record, isLeaderChanged, func(before, after *election.Record) {
+		b.judge.stored(p, before, after)
+	})
+}
