@@ -21,6 +21,7 @@ type plan struct {
 	loses    bool // history is lost
 	older    bool // a member of the first version takes part
 	overruns bool // callbacks get stuck
+	twins    bool // a second process runs under a member's ID
 }
 
 // Faults says how often a storage call goes wrong, and how. Every share is
@@ -54,6 +55,7 @@ func newPlan(dice *rand.Rand, members int, length time.Duration) plan {
 	p.loses = dice.IntN(6) == 0
 	p.older = !p.loses && dice.IntN(8) == 0
 	p.overruns = dice.IntN(4) == 0
+	p.twins = dice.IntN(4) == 0
 	p.drawRates(dice)
 	p.faults = drawFaults(dice)
 	return p

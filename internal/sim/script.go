@@ -38,7 +38,7 @@ func (w *world) happen() {
 	some := func(leases float64) time.Duration {
 		return 1 + time.Duration(w.dice.Float64()*leases*float64(p.lease.duration))
 	}
-	switch kind := w.dice.IntN(16); {
+	switch kind := w.dice.IntN(17); {
 	case kind < 3:
 		p.crash()
 	case kind < 5:
@@ -65,6 +65,9 @@ func (w *world) happen() {
 		m.machine.stop(d, asleep)
 	case kind == 15 && w.plan.loses:
 		w.lose()
+	case kind == 16 && w.plan.twins:
+		dice := w.newDice()
+		w.twins = append(w.twins, w.start(m.id, newMachine(w.plan.rate(dice), dice)))
 	}
 }
 
@@ -115,9 +118,7 @@ func (w *world) rest() {
 	w.quiet.Store(true)
 	// A replica that lags is no fault that an election has to wait for.
 	w.plan.faults = Faults{Delay: restDelay, Stale: w.plan.faults.Stale, Age: w.plan.faults.Age}
-	if w.old != nil {
-		w.old.crash()
-	}
+	w.crashGuests()
 	for _, m := range w.members {
 		w.wait(m.machine.idle())
 		m.process.link.set(func(f *fates) { f.faults, f.cutTo = w.plan.faults, time.Time{} })

@@ -58,6 +58,7 @@ type world struct {
 	database *Database // nil if the storage is not the simulation's own
 
 	members []*member
+	twins   []*process // of members that run already
 	old     *older
 	running sync.WaitGroup // everything that outlives the call that started it
 	quiet   atomic.Bool
@@ -144,15 +145,23 @@ func (w *world) wait(d time.Duration) {
 // end stops everything at once.
 func (w *world) end() {
 	w.quiet.Store(true)
-	if w.old != nil {
-		w.old.crash()
-	}
+	w.crashGuests()
 	for _, m := range w.members {
 		m.process.crash()
 	}
 	w.running.Wait()
 	for _, m := range w.members {
 		m.process.link.strays.Wait()
+	}
+}
+
+// crashGuests ends the processes that are not to stay.
+func (w *world) crashGuests() {
+	if w.old != nil {
+		w.old.crash()
+	}
+	for _, p := range w.twins {
+		p.crash()
 	}
 }
 
