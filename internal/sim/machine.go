@@ -14,6 +14,9 @@ import (
 // clock does not; while its process is stopped, all clocks go on.
 type machine struct {
 	rate float64 // seconds of its clocks in one second
+	// tireless: it is never to stop, which saves time.
+	tireless bool
+
 	born time.Time
 	base time.Duration // of the wall clock, at birth
 
@@ -121,7 +124,12 @@ func (m *machine) awake() {
 	}
 }
 
-// alarm is a timer of a machine.
+// plainTimer is a timer of a machine that never stops.
+type plainTimer struct{ *time.Timer }
+
+func (t plainTimer) C() <-chan time.Time { return t.Timer.C }
+
+// alarm is a timer of a machine that may have stopped when it is due.
 type alarm struct {
 	m    *machine
 	due  time.Duration // by the monotonic clock
@@ -133,6 +141,9 @@ type alarm struct {
 }
 
 func (m *machine) NewTimer(d time.Duration) clock.Timer {
+	if m.tireless {
+		return plainTimer{time.NewTimer(m.real(d))}
+	}
 	a := &alarm{m: m, due: m.Now().Mono + d, ring: make(chan time.Time, 1)}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -24,7 +24,7 @@ type sight struct {
 
 func (w *world) startOlder() *older {
 	dice := w.newDice()
-	m := newMachine(w.plan.rate(dice), w.newDice())
+	m := w.newMachine(w.newDice())
 	p := &process{
 		world: w, id: "old", machine: m, dice: dice, lease: w.plan.drawLease(dice, m.rate),
 		ended: make(chan struct{}), acquired: map[uint64]uint64{},

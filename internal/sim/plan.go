@@ -116,7 +116,7 @@ type lease struct {
 func (p *plan) drawLease(dice *rand.Rand, rate float64) lease {
 	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 	var l lease
-	l.duration = seconds(4 + 11*dice.Float64())
+	l.duration = seconds(5 + 15*dice.Float64())
 	l.renewInterval = time.Duration(float64(l.duration) * (0.1 + 0.15*dice.Float64()))
 	// What the difference of the clocks' rates leaves for the deadline, and at most
 	// what the configuration may be.

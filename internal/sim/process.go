@@ -143,7 +143,7 @@ func (p *process) behave() behaviour {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d, l := p.dice, p.lease
-	b := behaviour{stop: l.stop, writes: l.renewInterval}
+	b := behaviour{stop: l.stop, writes: 3 * l.renewInterval}
 	if p.world.quiet.Load() {
 		return b
 	}

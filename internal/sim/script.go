@@ -66,8 +66,7 @@ func (w *world) happen() {
 	case kind == 15 && w.plan.loses:
 		w.lose()
 	case kind == 16 && w.plan.twins:
-		dice := w.newDice()
-		w.twins = append(w.twins, w.start(m.id, newMachine(w.plan.rate(dice), dice)))
+		w.twins = append(w.twins, w.start(m.id, w.newMachine(w.newDice())))
 	}
 }
 

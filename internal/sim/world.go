@@ -106,9 +106,15 @@ func newWorld(t *testing.T, seed uint64, options Options) *world {
 	}
 	for i := range w.plan.members {
 		dice := w.newDice()
-		w.members = append(w.members, &member{id: fmt.Sprintf("m%d", i+1), machine: newMachine(w.plan.rate(dice), dice)})
+		w.members = append(w.members, &member{id: fmt.Sprintf("m%d", i+1), machine: w.newMachine(dice)})
 	}
 	return w
+}
+
+func (w *world) newMachine(dice *rand.Rand) *machine {
+	m := newMachine(w.plan.rate(dice), dice)
+	m.tireless = !w.plan.stops
+	return m
 }
 
 // newDice returns a source of chance with one user.
