@@ -43,21 +43,23 @@ func IsRetryable(err error) bool {
 // when ctx descends from a LeaderCallback's ctx or from ContextWithLeadership,
 // else in whatever term. An empty leaderID never leads.
 //
-// Fn runs at most once. It must not end tx, by whatever means: then, as when the
-// database ended it under a statement whose error fn swallowed, nothing is
-// committed outside the guard, and if fn returns nil the error wraps ErrTxnEnded.
-// When fn returns an error, that error is returned and the transaction rolled
-// back; likewise when fn panics. When ctx ends, or the guard timeout passes,
-// first, the transaction is rolled back at once, also under a fn that does not
-// return (a statement that is running is waited for, unless its own ctx ends it).
+// Fn runs at most once. It must not end tx, by whatever means. If it has been ended
+// all the same, by fn or, under a statement whose error fn swallowed, by the
+// database, nothing is committed outside the guard, and if fn returns nil the error
+// wraps ErrTxnEnded. When fn returns an error, that error is returned and the
+// transaction rolled back; likewise when fn panics. When ctx ends, or the guard
+// timeout passes, first, the transaction is rolled back at once, also under a fn
+// that does not return (a statement that is running is waited for, unless its own
+// ctx ends it; a COMMIT that is under way, for at most two seconds more).
 //
 // Errors: ErrNotLeader; ErrTxnEnded; those for which IsRetryable is true, after
 // a conflict; ErrOutcomeUnknown, the only one after which the transaction may
 // have been committed; fn's; ctx's.
 //
-// On MariaDB, MySQL and PostgreSQL, fn must close its Rows; what precedes a raw
-// COMMIT or, but for PostgreSQL, DDL in fn is committed by it, while the guard
-// still holds; and what fn writes after an early end is refused, or lost.
+// On MariaDB, MySQL and PostgreSQL, fn must close its Rows. On MariaDB and MySQL
+// the server refuses DDL, COMMIT and whatever else would commit inside fn, and the
+// transaction goes on. On PostgreSQL a raw COMMIT is obeyed, while the guard still
+// holds, and what fn writes after it is refused: fn must not ask for READ WRITE.
 //
 // Until it ends, no change of leader can be committed. On SQLite no other write
 // of any kind can, renewals included: keep it shorter than RenewInterval, write

@@ -67,7 +67,7 @@ func endings(engine string) map[string]ending {
 	case "mysql":
 		for name, statement := range map[string]string{
 			"DDL": "CREATE TABLE IF NOT EXISTS other (x INTEGER)", "Begin": "BEGIN", "LockTables": "LOCK TABLES log WRITE",
-			"CommitAndChain": "COMMIT AND CHAIN", "RollbackAndChain": "ROLLBACK AND CHAIN", "Autocommit": "SET autocommit = 1",
+			"CommitAndChain": "COMMIT AND CHAIN", "RollbackAndChain": "ROLLBACK AND CHAIN", "Autocommit": "SET autocommit = 1", "AutocommitOff": "SET autocommit = 0",
 			"Analyze": "ANALYZE TABLE log", "Truncate": "TRUNCATE TABLE log", "ReadWrite": "START TRANSACTION READ WRITE",
 		} {
 			all[name] = ending{run: raw(statement), refused: true}

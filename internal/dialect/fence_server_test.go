@@ -38,6 +38,11 @@ func begin(t *testing.T, d *dialect.Dialect, handle *sql.DB, leader string) guar
 	require.NoError(t, err)
 	tx, err := conn.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
+	t.Cleanup(func() { // if the test has not come to its end: what it holds would block the schema's end
+		_ = tx.Rollback()
+		_ = fence.Lift(true)
+		_ = conn.Close()
+	})
 	held, err := fence.Hold(t.Context(), tx, dialect.Claim{Table: d.Quote("l"), Where: "id = ? AND " + d.ByteEqual("leader_id"),
 		Args: []any{2, leader}, Timeout: time.Minute})
 	require.NoError(t, err)

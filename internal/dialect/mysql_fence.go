@@ -149,8 +149,9 @@ func (f *mysqlFence) Lift(discard bool) error {
 	switch {
 	case f.branch == "":
 		return restore(f.conn, discard)
-	case f.compound:
-		return restore(f.conn, discard, "BEGIN NOT ATOMIC COMMIT; "+mysqlReadWrite+"; "+restoreBounds(mariaAll)+"; END")
+	case f.compound: // fn may have turned autocommit off
+		return restore(f.conn, discard, "BEGIN NOT ATOMIC COMMIT; "+mysqlReadWrite+"; SET SESSION autocommit = 1; "+
+			restoreBounds(mariaAll)+"; END")
 	}
 	return restore(f.conn, discard, "COMMIT", mysqlReadWrite)
 }
