@@ -31,8 +31,9 @@ demo: ## watch an election on this machine
 
 SEEDS ?= 100000
 SEED ?= 1
-sim: ## run elections in many seeded worlds (SEEDS=100000 SEED=1)
-	SEEDS=$(SEEDS) SEED=$(SEED) go test -count=1 -timeout 0 -v -run '^TestWorlds$$' ./internal/sim
+MINUTES ?= 60
+sim: ## run elections in many seeded worlds (SEEDS=100000 SEED=1 MINUTES=60)
+	SEEDS=$(SEEDS) SEED=$(SEED) MINUTES=$(MINUTES) go test -count=1 -timeout 0 -v -run '^TestWorlds$$' ./internal/sim
 
 mutants: ## break the code on purpose: do the tests notice? (RUN=regexp)
 	go -C test run ./mutants -run '$(RUN)'

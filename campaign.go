@@ -253,16 +253,15 @@ func (c *campaign) take(r reply, now clock.Instant) {
 
 // read takes in the record and starts the write that follows from it.
 func (c *campaign) read(rec *Record, now clock.Instant) {
-	base := rec
 	c.self.hear(rec, now.Mono)
 	if c.self.isOld(rec) {
-		base = c.doubt(rec, now)
+		c.doubt(rec, now)
 	} else {
 		c.oldReads = 0
 		c.observe(rec, now)
 	}
 	c.lookedAt = now.Mono
-	next, m := c.self.plan(base, now, c.want(now))
+	next, m := c.self.plan(rec, now, c.want(now))
 	switch m {
 	case moveWait:
 		c.rest(now)
@@ -280,15 +279,16 @@ func (c *campaign) read(rec *Record, now clock.Instant) {
 		c.left = true // the entry is the other's
 		c.stop(now, fmt.Errorf("%w: %q", ErrDuplicateMember, c.cfg.ID), ErrDuplicateMember)
 	default:
-		c.call = c.caller.update(c.clock.Read(), c.round, base, next, m)
+		c.call = c.caller.update(c.clock.Read(), c.round, rec, next, m)
 	}
 }
 
-// doubt handles an answer older than what was seen, and returns the record to
-// try a write on. A lagging replica refuses the write on the old record, and may
-// take the one on the newest known; a history that went back is the reverse.
-// Where no write can be tried, a whole lease without a newer answer decides.
-func (c *campaign) doubt(rec *Record, now clock.Instant) *Record {
+// doubt handles an answer older than what was seen. Whoever can tries a write on
+// it: a lagging replica's is refused, one to a history that went back is not.
+// (A write on the newest record seen could find its version in the new history,
+// under another record, and undo that.) Where no write can be tried, a whole lease
+// without a newer answer decides.
+func (c *campaign) doubt(rec *Record, now clock.Instant) {
 	if c.oldReads == 0 {
 		c.oldSince = now.Mono
 	}
@@ -296,12 +296,7 @@ func (c *campaign) doubt(rec *Record, now clock.Instant) *Record {
 	if !c.self.joined && now.Mono >= c.oldSince+c.self.longest {
 		c.loseHistory(now)
 		c.observe(rec, now)
-		return rec
 	}
-	if c.oldReads%2 == 1 {
-		return c.self.record
-	}
-	return rec
 }
 
 // observe takes in a record that is not old, and steps down if it no longer

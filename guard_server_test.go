@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -242,20 +241,9 @@ func BenchmarkChangeUnderLoad(b *testing.B) {
 	})
 }
 
-// eachServer runs a benchmark on the servers that the environment names, in the
-// schema of their DSN.
+// eachServer runs a benchmark on the servers that are there.
 func eachServer(b *testing.B, run func(b *testing.B, db *sql.DB)) {
-	for driver, variable := range map[string]string{"mysql": "ELECTION_BENCH_MYSQL", "pgx": "ELECTION_BENCH_POSTGRES"} {
-		b.Run(driver, func(b *testing.B) {
-			dsn := os.Getenv(variable)
-			if dsn == "" {
-				b.Skip(variable + " names no database")
-			}
-			db, err := sql.Open(driver, dsn)
-			require.NoError(b, err)
-			b.Cleanup(func() { _ = db.Close() })
-			dbtest.Exec(b, db, "DROP TABLE IF EXISTS election")
-			run(b, db)
-		})
+	for _, db := range dbtest.Servers(b) {
+		b.Run(db.Name, func(b *testing.B) { run(b, db.Open(b)) })
 	}
 }

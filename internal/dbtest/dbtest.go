@@ -77,6 +77,16 @@ func EachServer(t *testing.T, run func(t *testing.T, db *Database)) {
 	each(t, servers(), run)
 }
 
+// Servers returns a fresh schema on each server that is there, for benchmarks.
+func Servers(t testing.TB) (databases []*Database) {
+	t.Helper()
+	for _, e := range servers() {
+		found, _ := e.setup(t)
+		databases = append(databases, found...)
+	}
+	return databases
+}
+
 func each(t *testing.T, engines []engine, run func(t *testing.T, db *Database)) {
 	t.Helper()
 	required := strings.Split(os.Getenv("ELECTION_TEST_REQUIRE"), ",")

@@ -91,8 +91,13 @@ func (j *judge) stored(p *process, before, after *election.Record) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if after.LeaderID == "" {
+	switch after.LeaderID {
+	case p.id:
+	case "":
 		j.trace.add(p.id, "release", after.Term, uint64(after.Version))
+		return
+	default: // a write of a history that is gone found its version in this one
+		j.trace.add(p.id, "restores "+after.LeaderID, after.Term, uint64(after.Version))
 		return
 	}
 	j.trace.add(p.id, "acquire", after.Term, uint64(after.Version))

@@ -73,8 +73,9 @@ func worlds(t *testing.T) uint64 {
 // G1, G2, G3 and G4 hold, whatever happens. (Trap 15: machines whose clocks step
 // and drift, up to the whole of G2's budget, and leases of any length.)
 func TestWorlds(t *testing.T) {
+	minutes := setting(t, "MINUTES", 60)
 	eachSeed(t, setting(t, "SEED", 1), worlds(t), func(t *testing.T, seed uint64) Verdict {
-		return Run(t, seed, Options{Members: 3 + int(seed%3)})
+		return Run(t, seed, Options{Members: 3 + int(seed%3), Length: time.Duration(minutes) * time.Minute})
 	})
 }
 
