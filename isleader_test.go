@@ -11,11 +11,12 @@ import (
 	"github.com/sqlelect/election/internal/clock"
 )
 
-// steered is a clock that a test moves by hand. Its timers never fire: the test
-// of a timer that is held back.
+// steered is a clock that a test moves by hand, and whose timers are held back
+// until finish is called.
 type steered struct {
-	mu  sync.Mutex
-	now clock.Instant
+	mu   sync.Mutex
+	now  clock.Instant
+	fire chan time.Time
 }
 
 func (s *steered) Now() clock.Instant { s.mu.Lock(); defer s.mu.Unlock(); return s.now }
@@ -24,7 +25,14 @@ func (s *steered) Read() clock.Instant { return s.Now() }
 
 func (s *steered) Jitter(time.Duration) time.Duration { return 0 }
 
-func (s *steered) NewTimer(time.Duration) clock.Timer { return heldBack{} }
+func (s *steered) NewTimer(time.Duration) clock.Timer { return heldBack{s.fire} }
+
+func newSteered() *steered { return &steered{now: at(0), fire: make(chan time.Time)} }
+
+func (s *steered) finish() {
+	s.move(clock.Instant{Mono: time.Hour, Boot: time.Hour, Wall: time.Hour})
+	close(s.fire)
+}
 
 func (s *steered) move(by clock.Instant) {
 	s.mu.Lock()
@@ -34,9 +42,9 @@ func (s *steered) move(by clock.Instant) {
 	s.now.Wall += by.Wall
 }
 
-type heldBack struct{}
+type heldBack struct{ fire chan time.Time }
 
-func (heldBack) C() <-chan time.Time { return nil }
+func (h heldBack) C() <-chan time.Time { return h.fire }
 
 func (heldBack) Stop() bool { return true }
 
@@ -79,13 +87,16 @@ func leadingElector(t testing.TB, c clock.Clock) Elector {
 	<-led
 	t.Cleanup(func() {
 		cancel()
+		if s, ok := c.(*steered); ok {
+			s.finish() // leaving may take another round
+		}
 		<-ended
 	})
 	return e
 }
 
 func TestIsLeaderWhenTheTimerIsHeldBack(t *testing.T) {
-	c := &steered{now: at(0)}
+	c := newSteered()
 	e := leadingElector(t, c)
 	require.True(t, e.IsLeader())
 	c.move(clock.Instant{Mono: DefaultRenewDeadline - 1, Boot: DefaultRenewDeadline - 1, Wall: DefaultRenewDeadline - 1})
@@ -98,7 +109,7 @@ func TestIsLeaderWhenTheTimerIsHeldBack(t *testing.T) {
 }
 
 func TestIsLeaderAfterTheMachineSlept(t *testing.T) {
-	c := &steered{now: at(0)}
+	c := newSteered()
 	e := leadingElector(t, c)
 	require.True(t, e.IsLeader())
 	c.move(clock.Instant{Wall: time.Hour, Boot: time.Hour})
@@ -136,7 +147,7 @@ func BenchmarkIsLeader(b *testing.B) {
 
 // A leader on a machine that slept past its trust steps down and says why.
 func TestLeaderStepsDownAfterTheMachineSlept(t *testing.T) {
-	c := &steered{now: at(0)}
+	c := newSteered()
 	events := make(chan Event, 100)
 	storage := &lastingStorage{}
 	e, err := NewElector(Config{ID: "a", Storage: storage, OnEvent: func(e Event) { events <- e },
@@ -162,5 +173,6 @@ func TestLeaderStepsDownAfterTheMachineSlept(t *testing.T) {
 	require.Equal(t, ErrLeaseExpired, cause)
 	require.False(t, e.IsLeader())
 	cancel()
+	c.finish()
 	<-ended
 }

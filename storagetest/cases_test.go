@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,10 +67,13 @@ func TestKitFindsBrokenStorages(t *testing.T) {
 			}}
 		}, []string{"GetBeforeFirstUpdate"}},
 		"hands out what it keeps": {func(m *Memory) broken {
+			var mu sync.Mutex
 			var kept *election.Record
 			var version int64
 			return broken{get: func(ctx context.Context) (*election.Record, error) {
 				r, err := m.Get(ctx)
+				mu.Lock()
+				defer mu.Unlock()
 				if err == nil && kept != nil && version == r.Version {
 					return kept, nil
 				}
@@ -80,10 +84,13 @@ func TestKitFindsBrokenStorages(t *testing.T) {
 			}}
 		}, []string{"GetIsTheCallers"}},
 		"keeps what it is given": {func(m *Memory) broken {
+			var mu sync.Mutex
 			var given []*election.Member
 			return broken{
 				get: func(ctx context.Context) (*election.Record, error) {
 					r, err := m.Get(ctx)
+					mu.Lock()
+					defer mu.Unlock()
 					if err == nil && given != nil {
 						r.Members = given
 					}
@@ -91,6 +98,8 @@ func TestKitFindsBrokenStorages(t *testing.T) {
 				},
 				update: func(ctx context.Context, r *election.Record, changed bool) error {
 					err := m.Update(ctx, r, changed)
+					mu.Lock()
+					defer mu.Unlock()
 					if err == nil {
 						given = r.Members
 					}

@@ -109,15 +109,17 @@ func travel(ctx context.Context, x fate, work func(fate) error) error {
 	return err
 }
 
-func (w *wire) get(ctx context.Context, b backend) (record *election.Record, err error) {
-	err = w.send(ctx, func(x fate) (err error) {
-		record, err = b.read(ctx, x.age)
+func (w *wire) get(ctx context.Context, b backend) (*election.Record, error) {
+	found := make(chan *election.Record, 1) // a call that strays may find it when nobody waits
+	err := w.send(ctx, func(x fate) error {
+		record, err := b.read(ctx, x.age)
+		found <- record
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return record, nil
+	return <-found, nil
 }
 
 func (w *wire) update(ctx context.Context, record *election.Record, update func(context.Context, *election.Record) error) error {
