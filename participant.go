@@ -64,8 +64,7 @@ func changesLeader(rec, next *Record) bool {
 }
 
 // plan decides on the next write, and returns the record to store. rec is what
-// was read, or an older one which the storage may or may not still hold; it is
-// left as it is.
+// was read, which may be older than what was seen before; it is left as it is.
 func (p *participant) plan(rec *Record, now clock.Instant, w want) (*Record, move) {
 	own, _ := rec.FindMember(p.cfg.ID)
 	switch whose := p.identify(own, now.Mono); {
