@@ -34,7 +34,8 @@ type sighting struct {
 	renewTime time.Time
 	lease     time.Duration
 	since     time.Duration // the moment it was last seen to have changed
-	advances  int           // how often it changed since first sight
+	first     time.Duration // the moment of first sight
+	advances  int           // how often it changed since then
 }
 
 // reignSight is the recorded reign and the last moment at which it gave a sign
@@ -99,12 +100,12 @@ func (o *observation) see(rec *Record, now time.Duration) {
 // rewrites the record drops everybody's nonce and counter: that alone is no sign
 // of life.
 func (o *observation) sight(m *Member, now time.Duration) sighting {
-	s := sighting{m.Nonce, m.Renewals, m.RenewTime, m.lease(o.ownLease), now, 0}
+	s := sighting{nonce: m.Nonce, renewals: m.Renewals, renewTime: m.RenewTime, lease: m.lease(o.ownLease), since: now, first: now}
 	last, known := o.members[m.ID]
 	if !known {
 		return s
 	}
-	s.since, s.advances = last.since, last.advances
+	s.since, s.first, s.advances = last.since, last.first, last.advances
 	counted := m.Nonce != "" && (m.Nonce != last.nonce || m.Renewals != last.renewals)
 	restored := last.nonce == "" && m.RenewTime.Equal(last.renewTime)
 	if !m.RenewTime.Equal(last.renewTime) || (counted && !restored) {
@@ -141,6 +142,14 @@ func (o *observation) takeOverAt() time.Duration {
 		lease = s.lease
 	}
 	return o.leader.since + lease
+}
+
+// lives reports whether the entry of id has gone on changing for a whole lease
+// from first sight. An entry that stands still may seem to move for a while, if
+// the reads come from replicas that lag.
+func (o *observation) lives(id string) bool {
+	s := o.members[id]
+	return s.advances >= 2 && s.since >= s.first+s.lease
 }
 
 // expired reports whether the entry of id is there and has stood still for its

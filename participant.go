@@ -250,15 +250,15 @@ const (
 
 // identify judges the entry with this member's ID; nil if there is none. An
 // entry of another process is left alone until it has stood still for a whole
-// lease from first sight; one that moves on, or that replaced our own, is a
-// second live process.
+// lease; one that still moves a whole lease after first sight, or that replaced
+// our own, is a second live process.
 func (p *participant) identify(own *Member, now time.Duration) whose {
 	switch {
 	case own == nil || own.Nonce == p.ownNonce:
 		return entryOwn
 	case own.Nonce == "" && p.wrote(own.RenewTime):
 		return entryOwn // an older member rewrote the record and dropped our nonce
-	case p.joined || p.members[own.ID].advances >= 2:
+	case p.joined || p.lives(own.ID):
 		return entryRival
 	case p.expired(own.ID, now):
 		return entryOwn

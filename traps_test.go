@@ -514,6 +514,42 @@ func TestTrap12RestartWithTheSameID(t *testing.T) {
 	})
 }
 
+// A restarted member whose reads lag sees its earlier process's entry catch up,
+// and takes that for no rival.
+func TestTrap12RestartOnALaggingReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := storagetest.NewMemory()
+		p := newParty(t)
+		var crashed atomic.Bool
+		var past []*election.Record
+		storage := &hooked{Storage: memory.Handle()}
+		storage.get = func(ctx context.Context, next func(context.Context) (*election.Record, error)) (*election.Record, error) {
+			if crashed.Load() {
+				return nil, errors.New("crashed")
+			}
+			record, err := next(ctx)
+			past = append(past, record.Clone())
+			return record, err
+		}
+		p.join("a", storage)
+		<-time.After(15 * time.Second)
+		crashed.Store(true)
+		past = past[len(past)-4:]
+		lagging := &hooked{Storage: memory.Handle()}
+		lagging.get = func(ctx context.Context, next func(context.Context) (*election.Record, error)) (*election.Record, error) {
+			if len(past) == 0 {
+				return next(ctx)
+			}
+			record := past[0]
+			past = past[1:]
+			return record, nil
+		}
+		again := p.join("a", lagging)
+		waitFor(t, time.Minute, "a leads again", again.IsLeader)
+		p.log.requireSound(t)
+	})
+}
+
 // A member that finds another process's nonce in its own entry stops at once.
 func TestTrap12EntryTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -59,7 +59,7 @@ func (m *Memory) Get(ctx context.Context) (*election.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return m.database.Read(0), nil
+	return m.database.Read(0, 0), nil
 }
 
 // Update implements election.Storage.

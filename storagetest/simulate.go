@@ -13,9 +13,10 @@ import (
 // Faults says how often a storage call goes wrong, and how. Shares are between 0
 // and 1; the zero value harms nothing.
 type Faults struct {
-	Delay    time.Duration // a call takes up to this on each way
+	Delay    time.Duration // a call takes up to this on each way, most a small part of it
 	Stale    float64       // share of the reads that return an old record
 	Age      int           // of such a record at most, in versions
+	Lag      time.Duration // and since when it may be out of date; 0: however long
 	Refused  float64       // share of the calls that fail, and do nothing
 	Lost     float64       // share of the calls that do their work, and then fail
 	Stalled  float64       // share of the calls that are under way for up to Stall

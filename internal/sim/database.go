@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/sqlelect/election"
 )
@@ -52,12 +53,18 @@ type Database struct {
 	mu    sync.Mutex
 	rows  Rows
 	now   *election.Record // rows, merged
-	past  []Rows           // the latest last, at most depth
+	past  []pastRows       // the latest last, at most depth
 	depth int
 	locks locks
 	// restarts counts how often the rows were replaced behind the transactions'
 	// back: those that were open then are gone.
 	restarts int
+}
+
+// pastRows were stored until then.
+type pastRows struct {
+	Rows
+	until time.Time
 }
 
 // NewDatabase returns an empty table that remembers depth earlier states.
@@ -86,17 +93,21 @@ func (d *Database) set(rows Rows) {
 		if len(d.past) == 2*d.depth {
 			d.past = append(d.past[:0], d.past[d.depth:]...)
 		}
-		d.past = append(d.past, d.rows)
+		d.past = append(d.past, pastRows{d.rows, time.Now()})
 	}
 	d.rows, d.now = rows, rows.merged()
 }
 
 // Read returns the record as it was the given number of changes ago, or as far
-// back as is remembered.
-func (d *Database) Read(ago int) *election.Record {
+// back as is remembered, but not as it was before the lag, unless that is 0.
+func (d *Database) Read(ago int, lag time.Duration) *election.Record {
 	d.mu.Lock()
 	record := d.now
-	if ago = min(ago, len(d.past), d.depth); ago > 0 {
+	ago = min(ago, len(d.past), d.depth)
+	for lag > 0 && ago > 0 && time.Since(d.past[len(d.past)-ago].until) > lag {
+		ago--
+	}
+	if ago > 0 {
 		record = d.past[len(d.past)-ago].merged()
 	}
 	d.mu.Unlock()
@@ -110,7 +121,7 @@ func (d *Database) Back(changes int) {
 	defer d.mu.Unlock()
 	if changes = min(changes, len(d.past), d.depth); changes > 0 {
 		keep := len(d.past) - changes
-		rows := d.past[keep]
+		rows := d.past[keep].Rows
 		d.past = d.past[:keep]
 		d.rows, d.now = rows, rows.merged()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/sqlelect/election"
 )
@@ -15,12 +16,18 @@ type foreignBackend struct {
 	judge *judge // nil outside of a world
 
 	mu   sync.Mutex
-	seen []*election.Record // the latest last
+	seen []seenRecord // the latest last
 }
 
 const maxSeen = 64
 
-func (b *foreignBackend) read(ctx context.Context, age int) (*election.Record, error) {
+// seenRecord was first seen then.
+type seenRecord struct {
+	*election.Record
+	since time.Time
+}
+
+func (b *foreignBackend) read(ctx context.Context, age int, lag time.Duration) (*election.Record, error) {
 	record, err := b.Get(ctx)
 	if err != nil || record == nil {
 		return record, err
@@ -31,9 +38,13 @@ func (b *foreignBackend) read(ctx context.Context, age int) (*election.Record, e
 		if n == 2*maxSeen {
 			b.seen = append(b.seen[:0], b.seen[maxSeen:]...)
 		}
-		b.seen = append(b.seen, record.Clone())
+		b.seen = append(b.seen, seenRecord{record.Clone(), time.Now()})
 	}
-	if age = min(age, len(b.seen)-1); age > 0 {
+	age = min(age, len(b.seen)-1)
+	for lag > 0 && age > 0 && time.Since(b.seen[len(b.seen)-age].since) > lag {
+		age--
+	}
+	if age > 0 {
 		return b.seen[len(b.seen)-1-age].Clone(), nil
 	}
 	return record, nil

@@ -16,7 +16,8 @@ import (
 //	    above all that its process has read; at most one callback per acquisition
 //	G2  no callback starts while another runs, unless an assumption of G2 is broken
 //	G3  a guarded entry is committed only while the record names its writer, in its
-//	    term: also where G2's assumptions are broken
+//	    term: also where G2's assumptions are broken. (Where a write of a history
+//	    that is gone has overwritten the record, only the leader row counts.)
 //	G4  in a quiet world somebody leads soon (see script.go)
 type judge struct {
 	trace      *trace
@@ -29,6 +30,7 @@ type judge struct {
 	history uint64 // grows when the database forgets something
 	lostAt  time.Time
 	highest uint64              // term acquired in this history
+	undone  bool                // the record was overwritten by a write of an earlier history
 	entered map[[2]uint64]bool  // by history and term: a callback was started
 	reigns  map[*reign]struct{} // callbacks that run
 	latest  *reign              // the last callback that was started
@@ -91,6 +93,7 @@ func (j *judge) stored(p *process, before, after *election.Record) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.undone = false
 	switch after.LeaderID {
 	case p.id:
 	case "":
@@ -98,6 +101,10 @@ func (j *judge) stored(p *process, before, after *election.Record) {
 		return
 	default: // a write of a history that is gone found its version in this one
 		j.trace.add(p.id, "restores "+after.LeaderID, after.Term, uint64(after.Version))
+		j.undone = true
+		if j.history == 0 {
+			j.failLocked("G1: %s made %s the leader", p.id, after.LeaderID)
+		}
 		return
 	}
 	j.trace.add(p.id, "acquire", after.Term, uint64(after.Version))
@@ -224,7 +231,7 @@ func (j *judge) commit(p *process, term uint64, now *election.Record) {
 	defer j.mu.Unlock()
 	j.Entries++
 	j.trace.add(p.id, "entry", term, uint64(now.Version))
-	if now.LeaderID != p.id || now.Term != term {
+	if (now.LeaderID != p.id || now.Term != term) && !(j.undone && now.Unguarded) {
 		j.failLocked("G3: an entry of %s in term %d was committed while %q led in term %d", p.id, term, now.LeaderID, now.Term)
 	}
 }

@@ -113,6 +113,17 @@ func TestJudge(t *testing.T) {
 		"an entry of an earlier term": {func(c court) {
 			c.commit(c.a, 2, &election.Record{LeaderID: "a", Term: 3})
 		}, "G3: an entry of a in term 2"},
+		"an entry under the leader row, in a record that a lost history has overwritten": {func(c court) {
+			c.leads(c.a, 1)
+			c.lost(&election.Record{})
+			c.gone(c.a)
+			c.leads(c.b, 2)
+			c.stored(c.b, &election.Record{LeaderID: "b", Term: 2}, &election.Record{LeaderID: "a", Term: 1})
+			c.commit(c.b, 2, &election.Record{LeaderID: "a", Term: 2, Unguarded: true})
+		}, ""},
+		"another one is made the leader": {func(c court) {
+			c.stored(c.a, &election.Record{}, &election.Record{LeaderID: "b", Term: 1})
+		}, "G1: a made b the leader"},
 		"an entry while another leads": {func(c court) { c.commit(c.a, 2, &election.Record{LeaderID: "b", Term: 2}) }, "G3"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ var (
 type fate struct {
 	before, after  time.Duration // under way to the storage, and back
 	age            int           // how old the record is that a read returns
+	lag            time.Duration // and at most
 	refused, lost  bool
 	stalled, stray bool // under way for long; applied even if nobody waits any more
 	deaf           bool // ignores its ctx
@@ -40,9 +42,10 @@ func (f *fates) draw() fate {
 	defer f.mu.Unlock()
 	d, faults := f.dice, &f.faults
 	some := func(most time.Duration) time.Duration { return time.Duration(d.Int64N(int64(most) + 1)) }
-	x := fate{before: some(faults.Delay) + 1, after: some(faults.Delay) + 1}
+	delay := func() time.Duration { return 1 + time.Duration(float64(faults.Delay)*math.Pow(d.Float64(), 8)) }
+	x := fate{before: delay(), after: delay()}
 	if faults.Stale > 0 && d.Float64() < faults.Stale && faults.Age > 0 {
-		x.age = 1 + d.IntN(faults.Age)
+		x.age, x.lag = 1+d.IntN(faults.Age), faults.Lag
 	}
 	x.refused = faults.Refused > 0 && d.Float64() < faults.Refused
 	x.lost = faults.Lost > 0 && d.Float64() < faults.Lost
@@ -112,7 +115,7 @@ func travel(ctx context.Context, x fate, work func(fate) error) error {
 func (w *wire) get(ctx context.Context, b backend) (*election.Record, error) {
 	found := make(chan *election.Record, 1) // a call that strays may find it when nobody waits
 	err := w.send(ctx, func(x fate) error {
-		record, err := b.read(ctx, x.age)
+		record, err := b.read(ctx, x.age, x.lag)
 		found <- record
 		return err
 	})
@@ -134,8 +137,9 @@ func (w *wire) update(ctx context.Context, record *election.Record, update func(
 
 // backend is what lies at the other end.
 type backend interface {
-	// read returns the record as it was that many versions ago.
-	read(ctx context.Context, age int) (*election.Record, error)
+	// read returns the record as it was that many versions ago, but not as it was
+	// before the lag, unless that is 0.
+	read(ctx context.Context, age int, lag time.Duration) (*election.Record, error)
 	update(ctx context.Context, p *process, record *election.Record, isLeaderChanged bool) error
 }
 

@@ -27,9 +27,10 @@ type plan struct {
 // Faults says how often a storage call goes wrong, and how. Every share is
 // between 0 and 1; the zero value harms nothing.
 type Faults struct {
-	Delay    time.Duration // a call takes up to this on each way
+	Delay    time.Duration // a call takes up to this on each way, most a small part of it
 	Stale    float64       // share of the reads that return an old record
 	Age      int           // of such a record at most, in versions
+	Lag      time.Duration // and since when it may be out of date; 0: however long
 	Refused  float64       // share of the calls that fail, and do nothing
 	Lost     float64       // share of the calls that do their work, and then fail
 	Stalled  float64       // share of the calls that are under way for up to Stall
@@ -49,6 +50,9 @@ func newPlan(dice *rand.Rand, members int, length time.Duration) plan {
 	tight := dice.IntN(3) == 0
 	if tight {
 		p.load = 0.9 + 0.1*dice.Float64()
+		if dice.IntN(2) == 0 {
+			p.load = 0.999 + 0.001*dice.Float64()
+		}
 	}
 	p.beyond = dice.IntN(10) == 0
 	p.stops = dice.IntN(3) == 0
@@ -91,8 +95,12 @@ func drawFaults(dice *rand.Rand) Faults {
 		}
 		return most * dice.Float64()
 	}
+	delay := 40 * time.Millisecond
+	if dice.IntN(3) == 0 {
+		delay = 2 * time.Second
+	}
 	return Faults{
-		Delay:    time.Duration(1+dice.IntN(40)) * time.Millisecond / 2,
+		Delay:    time.Millisecond + time.Duration(dice.Int64N(int64(delay))),
 		Stale:    sometimes(0.3),
 		Age:      1 + dice.IntN(20),
 		Refused:  sometimes(0.05),
@@ -134,5 +142,7 @@ func (p *plan) drawLease(dice *rand.Rand, rate float64) lease {
 	}
 	l.stop = max(l.stop, time.Microsecond)
 	l.stopTimeout = l.duration/2 + time.Duration(dice.Int64N(int64(l.duration)))
+	// Only a callback that is stuck is to take longer.
+	l.stopTimeout = max(l.stopTimeout, time.Duration(float64(l.stop)*rate)+time.Second)
 	return l
 }

@@ -86,7 +86,7 @@ func (w *world) lose() {
 	default:
 		w.database.Back(1 + w.dice.IntN(40))
 	}
-	w.judge.lost(w.database.Read(0))
+	w.judge.lost(w.database.Read(0, 0))
 }
 
 const askTimeout = 30 * time.Second
@@ -115,8 +115,8 @@ func (w *world) transfer(p *process, to string) {
 func (w *world) rest() {
 	w.trace.add("world", "comes to rest", 0, 0)
 	w.quiet.Store(true)
-	// A replica that lags is no fault that an election has to wait for.
-	w.plan.faults = Faults{Delay: restDelay, Stale: w.plan.faults.Stale, Age: w.plan.faults.Age}
+	// A replica that lags is no fault that an election has to wait for, up to a lease.
+	w.plan.faults = Faults{Delay: restDelay, Stale: w.plan.faults.Stale, Age: w.plan.faults.Age, Lag: restLag}
 	w.crashGuests()
 	for _, m := range w.members {
 		w.wait(m.machine.idle())
@@ -133,6 +133,7 @@ func (w *world) rest() {
 
 const (
 	restDelay = time.Millisecond
+	restLag   = 3 * time.Second // less than any lease takes by any clock
 	// slack is for a few calls of at most restDelay each way, lost races, and the
 	// retries after them.
 	slack      = 200 * time.Millisecond
@@ -204,13 +205,27 @@ func (w *world) longestLease() (d time.Duration) {
 }
 
 // replaceCrashed crashes the leader. The others saw its last renewal at their next
-// poll, and wait for its lease from there.
+// poll, and wait for its lease from there. Or it is back at once, does not want to
+// lead, and has to say so when its earlier process's lease is over.
 func (w *world) replaceCrashed() {
 	r := w.judge.leader()
 	r.process.crash()
+	polls := time.Duration(1)
+	if w.dice.IntN(2) == 0 {
+		for _, m := range w.members {
+			if m.process == r.process {
+				m.process = w.start(m.id, m.machine)
+				w.resign(m.process, 2*w.longestLease())
+				polls = 2
+			}
+		}
+	}
 	w.replaced(r, "crashed", func(m *member) time.Duration {
-		return m.machine.real(r.process.lease.duration + m.process.lease.renewInterval)
+		return m.machine.real(r.process.lease.duration + polls*m.process.lease.renewInterval)
 	})
+	if polls == 2 {
+		w.wait(2 * w.longestLease())
+	}
 }
 
 // replaceResigned has the leader resign, for long enough that another one leads.
@@ -263,7 +278,7 @@ func (w *world) leave() {
 	if w.database == nil {
 		return
 	}
-	if r := w.database.Read(0); r.LeaderID != "" || len(r.Members) > 0 {
+	if r := w.database.Read(0, 0); r.LeaderID != "" || len(r.Members) > 0 {
 		w.judge.fail("%d members and the leader %q are left when all have stopped", len(r.Members), r.LeaderID)
 	}
 }

@@ -183,8 +183,8 @@ func (w *world) failed() error {
 // ownBackend is the simulation's database.
 type ownBackend struct{ *world }
 
-func (b ownBackend) read(_ context.Context, age int) (*election.Record, error) {
-	return b.database.Read(age), nil
+func (b ownBackend) read(_ context.Context, age int, lag time.Duration) (*election.Record, error) {
+	return b.database.Read(age, lag), nil
 }
 
 // lockWait is how long the database lets a change of leader wait, whatever its
