@@ -44,6 +44,7 @@ type reignSight struct {
 	id    string
 	term  uint64
 	since time.Duration
+	lease time.Duration // the longest under which its entry was seen; 0 if none was
 }
 
 type nomineeSight struct {
@@ -118,28 +119,31 @@ func (o *observation) sight(m *Member, now time.Duration) sighting {
 // the record names this member in a reign of an earlier process, only that
 // process's entry is a sign of it; our own is not.
 func (o *observation) seeLeader(rec *Record, members map[string]sighting, now time.Duration) {
-	if o.leader.id != rec.LeaderID || o.leader.term != rec.Term {
-		o.leader = reignSight{rec.LeaderID, rec.Term, now}
-		return
-	}
 	entry, there := members[rec.LeaderID]
 	last, wasThere := o.members[rec.LeaderID]
+	ofAnother := rec.LeaderID == o.ownID && entry.nonce == o.ownNonce && rec.Term != o.ownTerm
 	switch {
-	case there && rec.LeaderID == o.ownID && entry.nonce == o.ownNonce && rec.Term != o.ownTerm:
+	case o.leader.id != rec.LeaderID || o.leader.term != rec.Term:
+		o.leader = reignSight{id: rec.LeaderID, term: rec.Term, since: now}
+	case there && ofAnother:
 	case there && (!wasThere || entry.since != last.since):
 		o.leader.since = entry.since
 	case !there && wasThere:
 		o.leader.since = now
 	}
+	if there && !ofAnother {
+		o.leader.lease = max(o.leader.lease, entry.lease)
+	}
 }
 
 // takeOverAt is the moment at which the recorded leader's lease is over here:
 // its own lease after its last sign of life, or the longest lease seen where
-// it has no readable entry.
+// it has no readable entry. (An entry that another process has put there under
+// the leader's ID does not shorten the lease.)
 func (o *observation) takeOverAt() time.Duration {
-	lease := o.longest
-	if s, ok := o.members[o.leader.id]; ok {
-		lease = s.lease
+	lease := o.leader.lease
+	if _, there := o.members[o.leader.id]; !there || lease == 0 {
+		lease = o.longest
 	}
 	return o.leader.since + lease
 }

@@ -198,6 +198,6 @@ func (b ownBackend) update(ctx context.Context, p *process, record *election.Rec
 		ctx = limited
 	}
 	return b.database.Update(ctx, record, isLeaderChanged, func(before, after *election.Record) {
-		b.judge.stored(p, before, after)
+		b.judge.stored(p, before, after, isLeaderChanged)
 	})
 }
