@@ -156,7 +156,9 @@ func TestPlanKeepsItsHandsOffAnotherProcesssEntry(t *testing.T) {
 		require.Equal(t, moveWait, m)
 		_, m = a.turn(t, entry(2, nonce), time.Second, campaigning)
 		require.Equal(t, moveWait, m, "one advance may be the last of a process that died")
-		_, m = a.turn(t, entry(3, nonce), 2*time.Second, campaigning)
+		_, m = a.turn(t, entry(3, nonce), 5*time.Second-1, campaigning)
+		require.Equal(t, moveWait, m, "more of them may be a replica's that catches up")
+		_, m = a.turn(t, entry(4, nonce), 5*time.Second, campaigning)
 		require.Equal(t, moveDuplicate, m)
 
 		a = member("a")
