@@ -40,8 +40,8 @@ type ORMStorage struct {
 }
 
 var (
-	_ Storage = (*ORMStorage)(nil)
-	_ scoped  = (*ORMStorage)(nil)
+	_ MemberStorage = (*ORMStorage)(nil)
+	_ scoped        = (*ORMStorage)(nil)
 )
 
 // NewORMStorage is NewSQLStorage for a *gorm.DB, which must not be a transaction.
@@ -132,6 +132,21 @@ func (s *ORMStorage) Get(ctx context.Context) (*Record, error) { return s.rows.g
 // Update implements Storage, as SQLStorage does.
 func (s *ORMStorage) Update(ctx context.Context, record *Record, isLeaderChanged bool) error {
 	return s.rows.update(ctx, record, isLeaderChanged)
+}
+
+// GetMembers implements MemberStorage, as SQLStorage does.
+func (s *ORMStorage) GetMembers(ctx context.Context, ids ...string) ([]*Member, error) {
+	return s.rows.getMembers(ctx, ids)
+}
+
+// UpdateMember implements MemberStorage, as SQLStorage does.
+func (s *ORMStorage) UpdateMember(ctx context.Context, before, after *Member) error {
+	return s.rows.updateMember(ctx, before, after)
+}
+
+// UpdateWithMember implements MemberStorage, as SQLStorage does.
+func (s *ORMStorage) UpdateWithMember(ctx context.Context, record *Record, isLeaderChanged bool, before, after *Member) error {
+	return s.rows.updateWithMember(ctx, record, isLeaderChanged, before, after)
 }
 
 // TxnWithLeaderLock is SQLStorage.TxnWithLeaderLock with a *gorm.DB for fc, whose

@@ -23,17 +23,17 @@ func (p *participant) turn(t *testing.T, rec *Record, now time.Duration, w want)
 		p.see(rec.Clone(), now)
 	}
 	before := rec.Clone()
-	next, m := p.plan(rec, at(now), w)
+	planned := p.plan(rec, at(now), w)
 	require.Equal(t, before, rec, "plan leaves the record as it was")
-	if next == nil {
-		return nil, m
+	if planned.record == nil {
+		return nil, planned.move
 	}
-	require.False(t, next.Unguarded)
-	if p.isOld(rec) {
+	require.False(t, planned.record.Unguarded)
+	if p.provesLoss(&planned, rec) {
 		p.forget(now)
 	}
-	p.stored(next, m, now)
-	return next.Clone(), m
+	p.stored(&planned, now)
+	return planned.record.Clone(), planned.move
 }
 
 func TestPlanAcquiresAboveEveryTermKnown(t *testing.T) {

@@ -34,8 +34,8 @@ type SQLStorage struct {
 }
 
 var (
-	_ Storage = (*SQLStorage)(nil)
-	_ scoped  = (*SQLStorage)(nil)
+	_ MemberStorage = (*SQLStorage)(nil)
+	_ scoped        = (*SQLStorage)(nil)
 )
 
 // NewSQLStorage returns the storage of the election named "" in the table
@@ -138,6 +138,23 @@ func (s *SQLStorage) Get(ctx context.Context) (*Record, error) { return s.rows.g
 // a change of leader. It retries like Get.
 func (s *SQLStorage) Update(ctx context.Context, record *Record, isLeaderChanged bool) error {
 	return s.rows.update(ctx, record, isLeaderChanged)
+}
+
+// GetMembers implements MemberStorage: one statement, that looks at member rows
+// alone. It retries like Get.
+func (s *SQLStorage) GetMembers(ctx context.Context, ids ...string) ([]*Member, error) {
+	return s.rows.getMembers(ctx, ids)
+}
+
+// UpdateMember implements MemberStorage: one statement for a renewal or removal, one
+// transaction for a new entry. It retries like Get.
+func (s *SQLStorage) UpdateMember(ctx context.Context, before, after *Member) error {
+	return s.rows.updateMember(ctx, before, after)
+}
+
+// UpdateWithMember implements MemberStorage: one transaction.
+func (s *SQLStorage) UpdateWithMember(ctx context.Context, record *Record, isLeaderChanged bool, before, after *Member) error {
+	return s.rows.updateWithMember(ctx, record, isLeaderChanged, before, after)
 }
 
 // Close frees what NewInMemorySQLStorage opened, for all storages derived from

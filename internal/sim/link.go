@@ -3,8 +3,11 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -125,13 +128,27 @@ func (w *wire) get(ctx context.Context, b backend) (*election.Record, error) {
 	return <-found, nil
 }
 
-func (w *wire) update(ctx context.Context, record *election.Record, update func(context.Context, *election.Record) error) error {
-	sent := record.Clone() // a call that strays outlives its caller's use of it
+func (w *wire) members(ctx context.Context, b backend, ids []string) ([]*election.Member, error) {
+	found := make(chan []*election.Member, 1)
+	err := w.send(ctx, func(x fate) error {
+		members, err := b.members(ctx, x.age, x.lag, ids)
+		found <- members
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-found, nil
+}
+
+func (w *wire) update(ctx context.Context, what Write, update func(context.Context, Write) error) error {
+	// A call that strays outlives its caller's use of what it was given.
+	what.Record, what.Before, what.After = what.Record.Clone(), what.Before.Clone(), what.After.Clone()
 	return w.send(ctx, func(x fate) error {
 		if x.stray {
 			ctx = context.WithoutCancel(ctx)
 		}
-		return update(ctx, sent)
+		return update(ctx, what)
 	})
 }
 
@@ -140,7 +157,9 @@ type backend interface {
 	// read returns the record as it was that many versions ago, but not as it was
 	// before the lag, unless that is 0.
 	read(ctx context.Context, age int, lag time.Duration) (*election.Record, error)
-	update(ctx context.Context, p *process, record *election.Record, isLeaderChanged bool) error
+	// members returns entries that are kept apart, as they were then.
+	members(ctx context.Context, age int, lag time.Duration, ids []string) ([]*election.Member, error)
+	update(ctx context.Context, p *process, w Write) error
 }
 
 // link is the Storage as one process has it. A process that has died hears of
@@ -158,8 +177,10 @@ func (l *link) Get(ctx context.Context) (*election.Record, error) {
 	if l.process.isDead() {
 		return nil, ErrRefused
 	}
+	t0 := time.Now()
 	record, err := l.get(ctx, l.backend)
 	l.process.machine.awake()
+	dbg(l, t0, "get", Write{Record: record}, nil, err)
 	if err == nil && ctx.Err() == nil { // else the elector may have given it up
 		l.process.saw(record)
 	}
@@ -168,15 +189,76 @@ func (l *link) Get(ctx context.Context) (*election.Record, error) {
 
 // Update implements election.Storage.
 func (l *link) Update(ctx context.Context, record *election.Record, isLeaderChanged bool) error {
+	return l.write(ctx, Write{Record: record, IsLeaderChanged: isLeaderChanged})
+}
+
+func (l *link) write(ctx context.Context, w Write) error {
 	if l.process.isDead() {
 		return ErrRefused
 	}
-	if isLeaderChanged {
-		l.process.world.judge.sends(l.process, record)
+	if w.IsLeaderChanged {
+		l.process.world.judge.sends(l.process, w.Record)
 	}
-	err := l.update(ctx, record, func(ctx context.Context, sent *election.Record) error {
-		return l.backend.update(ctx, l.process, sent, isLeaderChanged)
+	t0 := time.Now()
+	err := l.update(ctx, w, func(ctx context.Context, sent Write) error {
+		return l.backend.update(ctx, l.process, sent)
 	})
 	l.process.machine.awake()
+	dbg(l, t0, "update", w, nil, err)
 	return err
+}
+
+func dbg(l *link, t0 time.Time, what string, w Write, ms []*election.Member, err error) {
+	born := l.process.world.trace.born
+	at := time.Since(born).Seconds()
+	if lo, _ := strconv.ParseFloat(os.Getenv("DBGLO"), 64); lo == 0 || at < lo {
+		return
+	}
+	s := ""
+	show := func(m *election.Member) string {
+		if m == nil {
+			return "-"
+		}
+		return fmt.Sprintf(" %s/%.3s:%d(%v)p%d", m.ID, m.Nonce, m.Renewals, m.LeaseDuration.Round(time.Millisecond), m.Protocol)
+	}
+	if r := w.Record; r != nil {
+		s = fmt.Sprintf("v%d leader=%s term=%d floor=%d", r.Version, r.LeaderID, r.Term, r.TermFloor)
+		for _, m := range r.Members {
+			s += show(m)
+		}
+	}
+	if w.Before != nil || w.After != nil {
+		s += " ROW" + show(w.Before) + " ->" + show(w.After)
+	}
+	for _, m := range ms {
+		s += show(m)
+	}
+	fmt.Printf("DBG %.4f-%.4f %s/%p %s %s %v\n", t0.Sub(born).Seconds(), at, l.process.id, l.process, what, s, err)
+}
+
+// apartLink is a link to a storage that can keep members' entries apart.
+type apartLink struct{ *link }
+
+var _ election.MemberStorage = apartLink{}
+
+// GetMembers implements election.MemberStorage.
+func (l apartLink) GetMembers(ctx context.Context, ids ...string) ([]*election.Member, error) {
+	if l.process.isDead() {
+		return nil, ErrRefused
+	}
+	t0 := time.Now()
+	found, err := l.members(ctx, l.backend, ids)
+	l.process.machine.awake()
+	dbg(l.link, t0, "members", Write{}, found, err)
+	return found, err
+}
+
+// UpdateMember implements election.MemberStorage.
+func (l apartLink) UpdateMember(ctx context.Context, before, after *election.Member) error {
+	return l.write(ctx, Write{Before: before, After: after})
+}
+
+// UpdateWithMember implements election.MemberStorage.
+func (l apartLink) UpdateWithMember(ctx context.Context, record *election.Record, isLeaderChanged bool, before, after *election.Member) error {
+	return l.write(ctx, Write{Record: record, IsLeaderChanged: isLeaderChanged, Before: before, After: after})
 }
