@@ -202,7 +202,10 @@ func (p *participant) reigning(w write, rec *Record, now clock.Instant) write {
 	}
 	w.own = p.entry(now, false)
 	w.record.put(w.own)
-	if apart && w.move == moveAcquire {
+	switch {
+	case !apart:
+		w.before = p.leftover(rec)
+	case w.move == moveAcquire:
 		w.before, w.after = p.rows[p.cfg.ID], w.own
 	}
 	p.remember(w.record)
@@ -216,6 +219,7 @@ func (p *participant) renewed(w write, rec *Record, now clock.Instant, declines 
 	switch {
 	case p.together(rec, now.Mono):
 		w.record.put(w.own)
+		w.before = p.leftover(rec)
 	default:
 		w.before, w.after = p.rows[p.cfg.ID], w.own
 		if w.record != nil {
@@ -226,6 +230,15 @@ func (p *participant) renewed(w write, rec *Record, now clock.Instant, declines 
 		p.remember(w.record)
 	}
 	return w
+}
+
+// leftover is the entry that an earlier process of this member has left apart, which
+// is in the way once ours stands in the record.
+func (p *participant) leftover(rec *Record) *Member {
+	if row := p.rows[p.cfg.ID]; row != nil && row.Nonce != p.ownNonce && !p.isOld(rec) {
+		return row
+	}
+	return nil
 }
 
 // together reports whether the own entry belongs into the record although this

@@ -3,11 +3,8 @@ package sim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -177,10 +174,8 @@ func (l *link) Get(ctx context.Context) (*election.Record, error) {
 	if l.process.isDead() {
 		return nil, ErrRefused
 	}
-	t0 := time.Now()
 	record, err := l.get(ctx, l.backend)
 	l.process.machine.awake()
-	dbg(l, t0, "get", Write{Record: record}, nil, err)
 	if err == nil && ctx.Err() == nil { // else the elector may have given it up
 		l.process.saw(record)
 	}
@@ -199,41 +194,11 @@ func (l *link) write(ctx context.Context, w Write) error {
 	if w.IsLeaderChanged {
 		l.process.world.judge.sends(l.process, w.Record)
 	}
-	t0 := time.Now()
 	err := l.update(ctx, w, func(ctx context.Context, sent Write) error {
 		return l.backend.update(ctx, l.process, sent)
 	})
 	l.process.machine.awake()
-	dbg(l, t0, "update", w, nil, err)
 	return err
-}
-
-func dbg(l *link, t0 time.Time, what string, w Write, ms []*election.Member, err error) {
-	born := l.process.world.trace.born
-	at := time.Since(born).Seconds()
-	if lo, _ := strconv.ParseFloat(os.Getenv("DBGLO"), 64); lo == 0 || at < lo {
-		return
-	}
-	s := ""
-	show := func(m *election.Member) string {
-		if m == nil {
-			return "-"
-		}
-		return fmt.Sprintf(" %s/%.3s:%d(%v)p%d", m.ID, m.Nonce, m.Renewals, m.LeaseDuration.Round(time.Millisecond), m.Protocol)
-	}
-	if r := w.Record; r != nil {
-		s = fmt.Sprintf("v%d leader=%s term=%d floor=%d", r.Version, r.LeaderID, r.Term, r.TermFloor)
-		for _, m := range r.Members {
-			s += show(m)
-		}
-	}
-	if w.Before != nil || w.After != nil {
-		s += " ROW" + show(w.Before) + " ->" + show(w.After)
-	}
-	for _, m := range ms {
-		s += show(m)
-	}
-	fmt.Printf("DBG %.4f-%.4f %s/%p %s %s %v\n", t0.Sub(born).Seconds(), at, l.process.id, l.process, what, s, err)
 }
 
 // apartLink is a link to a storage that can keep members' entries apart.
@@ -246,10 +211,8 @@ func (l apartLink) GetMembers(ctx context.Context, ids ...string) ([]*election.M
 	if l.process.isDead() {
 		return nil, ErrRefused
 	}
-	t0 := time.Now()
 	found, err := l.members(ctx, l.backend, ids)
 	l.process.machine.awake()
-	dbg(l.link, t0, "members", Write{}, found, err)
 	return found, err
 }
 
