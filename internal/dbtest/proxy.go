@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 type Proxy struct {
 	network, target string
 	listener        net.Listener
+	passed          atomic.Int64
 
 	mu      sync.Mutex
 	mode    proxyMode
@@ -71,6 +73,9 @@ func NewProxy(t testing.TB, network, target string) *Proxy {
 
 // Address is where the proxy listens.
 func (p *Proxy) Address() string { return p.listener.Addr().String() }
+
+// Passed is how many bytes have come through, both ways.
+func (p *Proxy) Passed() int64 { return p.passed.Load() }
 
 // Pass lets everything through, what was swallowed included.
 func (p *Proxy) Pass() { p.set(passing, 0) }
@@ -155,6 +160,7 @@ func (p *Proxy) pump(l *link, to, from net.Conn) {
 		if !p.gate() {
 			return
 		}
+		p.passed.Add(int64(n))
 		if _, writeErr := to.Write(buffer[:n]); err == nil {
 			err = writeErr
 		}

@@ -1,0 +1,109 @@
+package election_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/dbtest"
+)
+
+// BenchmarkMembers shows what an election costs as it grows: at default settings
+// for MEMBERS_FOR (20s), on each server, with and without 2 ms more of latency each
+// way. All members start at the same moment. What it reports:
+//
+//	s-to-join     until the leader knows them all
+//	statements    each member's, in a RenewInterval
+//	bytes         each member's, both ways, in a RenewInterval
+//	dropped       most members that the leader missed at any moment since
+//	changes       of leader since
+//
+// Run it with -benchtime=1x.
+func BenchmarkMembers(b *testing.B) {
+	length := 20 * time.Second
+	if text := os.Getenv("MEMBERS_FOR"); text != "" {
+		var err error
+		length, err = time.ParseDuration(text)
+		require.NoError(b, err)
+	}
+	for _, db := range dbtest.Servers(b) {
+		for _, latency := range []time.Duration{0, 2 * time.Millisecond} {
+			for _, n := range []int{10, 100, 1000} {
+				b.Run(fmt.Sprintf("%s/latency=%v/members=%d", db.Name, latency, n), func(b *testing.B) {
+					for b.Loop() {
+						members(b, db.Fresh(b), n, latency, length)
+					}
+				})
+			}
+		}
+	}
+}
+
+func members(b *testing.B, db *dbtest.Database, n int, latency, length time.Duration) {
+	behind, proxy := db.Behind(b)
+	if latency > 0 {
+		proxy.Delay(latency)
+	}
+	handle, statements := behind.OpenCounted(b)
+	handle.SetMaxOpenConns(64)
+	handle.SetMaxIdleConns(64)
+	storage := openSQL(b, handle)
+	ctx, cancel := context.WithCancel(b.Context())
+	electors := make([]election.Elector, n)
+	var running sync.WaitGroup
+	start := time.Now()
+	for i := range electors {
+		e, err := election.NewElector(election.Config{ID: fmt.Sprintf("member-%04d", i), Address: "10.0.0.1:8080", Storage: storage, LeaderCallback: stay})
+		require.NoError(b, err)
+		electors[i] = e
+		running.Go(func() { _ = e.RunElection(ctx) })
+	}
+	defer running.Wait()
+	defer cancel()
+	leader := func() election.Elector {
+		for _, e := range electors {
+			if e.IsLeader() {
+				return e
+			}
+		}
+		return nil
+	}
+	known := func() int {
+		if e := leader(); e != nil {
+			return len(e.GetMembers())
+		}
+		return 0
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for known() < n {
+		require.Less(b, time.Since(start), 2*time.Minute, "they do not all become members")
+		<-tick.C
+	}
+	joined := time.Since(start)
+	for settle := time.Now(); time.Since(settle) < 3*election.DefaultLeaseDuration; { // until all have read of all
+		<-tick.C
+	}
+	led, changes, dropped := leader(), 0, 0
+	statements.Take()
+	bytes, began := proxy.Passed(), time.Now()
+	for time.Since(began) < length {
+		<-tick.C
+		dropped = max(dropped, n-known())
+		if now := leader(); now != nil && now != led {
+			led, changes = now, changes+1
+		}
+	}
+	intervals := time.Since(began).Seconds() / election.DefaultRenewInterval.Seconds()
+	b.ReportMetric(joined.Seconds(), "s-to-join")
+	b.ReportMetric(float64(len(statements.Take()))/float64(n)/intervals, "statements")
+	b.ReportMetric(float64(proxy.Passed()-bytes)/float64(n)/intervals, "bytes")
+	b.ReportMetric(float64(dropped), "dropped")
+	b.ReportMetric(float64(changes), "changes")
+}
