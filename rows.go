@@ -166,6 +166,9 @@ func (e electionRows) update(ctx context.Context, record *Record, isLeaderChange
 			}
 			return e.replace(ctx, tx, change)
 		})
+		if err == nil {
+			e.announce(change)
+		}
 	default:
 		// A renewal is one statement and touches one row, so that it neither
 		// waits for guarded transactions nor holds them up.
