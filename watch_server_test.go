@@ -48,6 +48,22 @@ func TestWatchEndsWithItsConnection(t *testing.T) {
 	})
 }
 
+// A connection that falls silent is noticed where one is in use all the time; a
+// silent one that is only listened on is tried every half minute.
+func TestWatchEndsInSilence(t *testing.T) {
+	t.Parallel()
+	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		if db.Engine != "mysql" {
+			t.Skip("half a minute is too long for a test")
+		}
+		mustLead(t, kind.must(t, db.Open(t)), "a")
+		behind, proxy := db.Behind(t)
+		e := listen(t, kind.must(t, behind.Open(t)))
+		proxy.Swallow()
+		require.ErrorIs(t, e.end(t), context.DeadlineExceeded)
+	})
+}
+
 // lockWaiters counts the sessions in db's schema that wait for a named lock.
 func lockWaiters(t *testing.T, db *sql.DB) (n int) {
 	require.NoError(t, db.QueryRow(

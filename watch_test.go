@@ -8,6 +8,7 @@ import (
 	"runtime/pprof"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -216,6 +217,29 @@ func TestWatchLeavesNothing(t *testing.T) {
 			require.NoError(t, pprof.Lookup("goroutine").WriteTo(&profile, 1))
 			return !bytes.Contains(profile.Bytes(), []byte(fmt.Sprintf("%q", t.Name())))
 		})
+	})
+}
+
+// A bubble ends only when every goroutine in it has: none outlives Watch, and
+// none waits on the real clock.
+func TestWatchOnVirtualTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		handle := dbtest.SQLite(t).Open(t)
+		s := openSQL(t, handle)
+		for range 3 {
+			e, other := listen(t, s), listen(t, s.Election("other"))
+			<-time.After(time.Minute)
+			mustLead(t, s, "a")
+			e.hear(t)
+			e.stop()
+			require.ErrorIs(t, e.end(t), context.Canceled)
+			<-time.After(time.Minute)
+			other.stop()
+			require.ErrorIs(t, other.end(t), context.Canceled)
+			require.Empty(t, other.rings)
+			require.Zero(t, handle.Stats().InUse)
+		}
 	})
 }
 
