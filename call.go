@@ -22,14 +22,26 @@ type call struct {
 	cancel  context.CancelFunc
 	done    chan reply    // receives once
 	ended   chan struct{} // closed when the call has returned
-	base    *Record       // what an Update replaces; nil for a Get
-	next    *Record       // what an Update stores; nil for a Get
-	move    move
+	kind    callKind
+	base    *Record // the record read in this round; nil for a Get
+	write   *write  // what an Update stores
 }
 
+// callKind is what a call is for.
+type callKind string
+
+const (
+	callGet    callKind = "get record"
+	callOwn    callKind = "get own entry" // of those kept apart
+	callUpdate callKind = "update record"
+	callAll    callKind = "get members" // all entries kept apart
+	callEvict  callKind = "remove members"
+)
+
 type reply struct {
-	record *Record
-	err    error
+	record  *Record
+	members []*Member
+	err     error
 }
 
 // caller makes storage calls.
@@ -64,7 +76,7 @@ func (c *caller) close(ck clock.Clock) {
 
 // get starts a Get.
 func (c *caller) get(now clock.Instant) *call {
-	k := &call{giveUp: now.Mono + c.timeout}
+	k := &call{kind: callGet, giveUp: now.Mono + c.timeout}
 	c.start(k, now, func(ctx context.Context) (reply reply) {
 		reply.record, reply.err = c.storage.Get(ctx)
 		switch {
@@ -81,12 +93,60 @@ func (c *caller) get(now clock.Instant) *call {
 	return k
 }
 
-// update starts the Update from base to next, within the round of a Get.
-func (c *caller) update(now clock.Instant, round *call, base, next *Record, m move) *call {
-	k := &call{giveUp: round.giveUp, base: base, next: next, move: m}
-	changed := changesLeader(base, next)
+// own starts the reading of what is kept apart under id, within the round of a Get.
+func (c *caller) own(now clock.Instant, round *call, base *Record, id string) *call {
+	k := &call{kind: callOwn, giveUp: round.giveUp, base: base}
+	c.start(k, now, func(ctx context.Context) reply { return c.members(ctx, id) })
+	return k
+}
+
+// all starts the reading of all that is kept apart.
+func (c *caller) all(now clock.Instant) *call {
+	k := &call{kind: callAll, giveUp: now.Mono + c.timeout}
+	c.start(k, now, func(ctx context.Context) reply { return c.members(ctx) })
+	return k
+}
+
+func (c *caller) members(ctx context.Context, ids ...string) reply {
+	apart, ok := c.storage.(MemberStorage)
+	if !ok {
+		return reply{err: errors.ErrUnsupported}
+	}
+	found, err := apart.GetMembers(ctx, ids...)
+	kept := Record{Members: found}
+	kept.dropUnreadable()
+	return reply{members: kept.Members, err: err}
+}
+
+// update starts the write w, planned on base, within the round of a Get.
+func (c *caller) update(now clock.Instant, round *call, base *Record, w *write) *call {
+	k := &call{kind: callUpdate, giveUp: round.giveUp, base: base, write: w}
+	changed := w.record != nil && changesLeader(base, w.record)
 	c.start(k, now, func(ctx context.Context) reply {
-		return reply{err: c.storage.Update(ctx, next, changed)}
+		apart, _ := c.storage.(MemberStorage)
+		switch {
+		case !w.apart():
+			return reply{err: c.storage.Update(ctx, w.record, changed)}
+		case w.record == nil:
+			return reply{err: apart.UpdateMember(ctx, w.before, w.after)}
+		}
+		return reply{err: apart.UpdateWithMember(ctx, w.record, changed, w.before, w.after)}
+	})
+	return k
+}
+
+// evict starts the removal of entries kept apart, as far as they are still as
+// they were read.
+func (c *caller) evict(now clock.Instant, silent []*Member) *call {
+	k := &call{kind: callEvict, giveUp: now.Mono + c.timeout}
+	c.start(k, now, func(ctx context.Context) reply {
+		apart, _ := c.storage.(MemberStorage)
+		for _, m := range silent {
+			if err := apart.UpdateMember(ctx, m, nil); err != nil && !errors.Is(err, ErrRecordConflict) {
+				return reply{err: err}
+			}
+		}
+		return reply{}
 	})
 	return k
 }
@@ -114,19 +174,11 @@ func (k *call) hasEnded() bool {
 // grace lets a call that honours its ctx answer for itself before it is given up.
 func (c *caller) grace() time.Duration { return c.timeout / 8 }
 
-// name is the storage method of k, for errors.
-func (k *call) name() string {
-	if k.next == nil {
-		return "get record"
-	}
-	return "update record"
-}
-
 // explain adds to a storage error what the elector knows of it.
 func (k *call) explain(err error, timeout time.Duration) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: no answer within %v (database out of reach, locked, or its connection pool exhausted): %w",
-			k.name(), timeout, err)
+			k.kind, timeout, err)
 	}
-	return fmt.Errorf("%s: %w", k.name(), err)
+	return fmt.Errorf("%s: %w", k.kind, err)
 }

@@ -237,21 +237,34 @@ func (c *campaign) wakeAt(now clock.Instant) time.Duration {
 func (c *campaign) take(r reply, now clock.Instant) {
 	k := c.call
 	switch {
-	case r.err == nil && k.next == nil:
-		c.read(r.record, now)
-	case r.err == nil:
-		c.acknowledged(k, now)
-	case errors.Is(r.err, ErrRecordConflict) && k.next != nil:
+	case errors.Is(r.err, errors.ErrUnsupported) && k.kind != callGet:
+		// The table has no place for entries: all go into the record.
+		if k.write != nil {
+			c.self.refused(k.write)
+		}
+		c.self.cannotKeepApart()
+		c.endRound(now.Mono)
+	case errors.Is(r.err, ErrRecordConflict) && k.kind == callUpdate:
 		// Nothing was stored by this call. Look again soon; the others try too.
-		c.self.refused(k.next)
+		c.self.refused(k.write)
 		c.conflicts++
 		c.endRound(now.Mono + c.clock.Jitter(min(c.cfg.RenewInterval/4, 2*time.Millisecond<<min(c.conflicts, 10))))
-	default:
+	case r.err != nil:
 		c.fail(now, k.explain(r.err, c.caller.timeout))
+	case k.kind == callGet:
+		c.read(r.record, now)
+	case k.kind == callOwn:
+		c.readOwn(k.base, r.members, now)
+	case k.kind == callUpdate:
+		c.acknowledged(k, now)
+	case k.kind == callAll:
+		c.readMembers(r.members, now)
+	default:
+		c.rest(now)
 	}
 }
 
-// read takes in the record and starts the write that follows from it.
+// read takes in the record.
 func (c *campaign) read(rec *Record, now clock.Instant) {
 	c.self.hear(rec, now.Mono)
 	if c.self.isOld(rec) {
@@ -260,11 +273,31 @@ func (c *campaign) read(rec *Record, now clock.Instant) {
 		c.oldReads = 0
 		c.observe(rec, now)
 	}
+	if c.self.needsOwn() {
+		c.call = c.caller.own(c.clock.Read(), c.round, rec, c.cfg.ID)
+		return
+	}
+	c.decide(rec, now)
+}
+
+// readOwn takes in what is kept apart under the own ID.
+func (c *campaign) readOwn(rec *Record, found []*Member, now clock.Instant) {
+	c.self.seeOwn(found, now.Mono)
+	if c.reign == nil && c.self.replaced(rec, now.Mono) {
+		c.loseHistory(now)
+		c.endRound(now.Mono)
+		return
+	}
+	c.decide(rec, now)
+}
+
+// decide starts the write that follows from what was read.
+func (c *campaign) decide(rec *Record, now clock.Instant) {
 	c.lookedAt = now.Mono
-	next, m := c.self.plan(rec, now, c.want(now))
-	switch m {
+	w := c.self.plan(rec, now, c.want(now))
+	switch w.move {
 	case moveWait:
-		c.rest(now)
+		c.lookAround(now)
 	case moveLeft:
 		c.left = true
 		c.settleRelease()
@@ -279,7 +312,27 @@ func (c *campaign) read(rec *Record, now clock.Instant) {
 		c.left = true // the entry is the other's
 		c.stop(now, fmt.Errorf("%w: %q", ErrDuplicateMember, c.cfg.ID), ErrDuplicateMember)
 	default:
-		c.call = c.caller.update(c.clock.Read(), c.round, rec, next, m)
+		c.call = c.caller.update(c.clock.Read(), c.round, rec, &w)
+	}
+}
+
+// lookAround ends the round, with a look at all that is kept apart where that is
+// called for.
+func (c *campaign) lookAround(now clock.Instant) {
+	c.rest(now)
+	if c.self.apart && !c.stopping && !c.caller.busy() && c.self.wantsRows(now.Mono, c.cfg.RenewInterval) {
+		c.call = c.caller.all(c.clock.Read())
+	}
+}
+
+// readMembers takes in all that is kept apart. The leader removes what has stood
+// still for its lease.
+func (c *campaign) readMembers(found []*Member, now clock.Instant) {
+	c.self.seeAllRows(found, now.Mono)
+	c.rest(now)
+	if silent := c.self.silent(now.Mono); len(silent) > 0 && c.reign != nil && !c.caller.busy() {
+		const some = 32 // in one go: nothing hangs on it, and the renewal waits
+		c.call = c.caller.evict(c.clock.Read(), silent[:min(len(silent), some)])
 	}
 }
 
@@ -315,9 +368,10 @@ func (c *campaign) observe(rec *Record, now clock.Instant) {
 	c.noteRecord(rec, id, term, now)
 }
 
-// acknowledged takes in that k's record was stored.
+// acknowledged takes in that k's write was stored.
 func (c *campaign) acknowledged(k *call, now clock.Instant) {
-	if c.self.isOld(k.base) {
+	w := k.write
+	if c.self.provesLoss(w, k.base) {
 		c.loseHistory(now)
 		if r := c.reign; r != nil && r.cause == nil {
 			c.loseLease(now, ErrHistoryLost)
@@ -327,29 +381,39 @@ func (c *campaign) acknowledged(k *call, now clock.Instant) {
 		c.report(now, Event{Kind: EventJoined})
 	}
 	id, term := c.self.leader.id, c.self.leader.term
-	c.self.stored(k.next, k.move, now.Mono)
-	c.noteRecord(k.next, id, term, now)
+	c.self.stored(w, now.Mono)
+	if w.record != nil {
+		c.noteRecord(w.record, id, term, now)
+	}
 	c.conflicts, c.oldReads = 0, 0
-	c.renewAt = k.started.Mono + c.cfg.RenewInterval - c.clock.Jitter(c.cfg.RenewInterval/10)
-	c.renewedAt = k.started.Time()
-	if k.move == moveRelease || k.move == moveLeave {
-		c.left = k.move == moveLeave
-		if changesLeader(k.base, k.next) {
-			c.report(now, Event{Kind: EventReleased, Term: k.next.Term})
+	if w.own != nil {
+		c.renewAt = k.started.Mono + c.cfg.RenewInterval - c.clock.Jitter(c.cfg.RenewInterval/10)
+		c.renewedAt = k.started.Time()
+	}
+	if w.move == moveRelease || w.move == moveLeave {
+		c.left = w.move == moveLeave
+		if w.record != nil && changesLeader(k.base, w.record) {
+			c.report(now, Event{Kind: EventReleased, Term: w.record.Term})
 		}
 	}
-	c.rest(now)
-	switch k.move {
+	switch w.move {
 	case moveRenew:
 		c.extend(k, now)
 	case moveAcquire:
-		c.begin(k, now)
+		if !c.begin(k, now) {
+			c.endRound(now.Mono)
+			return
+		}
 	}
+	c.lookAround(now)
 }
 
 // fail ends the round with an error. Whatever was written may or may not be
 // stored; the next read tells.
 func (c *campaign) fail(now clock.Instant, err error) {
+	if k := c.call; k != nil && k.write != nil {
+		c.self.unsure(k.write)
+	}
 	c.failures++
 	c.lastErr = err
 	c.report(now, Event{Kind: EventStorageError, Err: err})

@@ -11,21 +11,22 @@ import (
 // every path: the callback's ctx is cancelled, its return is awaited while the
 // record goes on naming this member, and only then is the leadership released.
 
-// begin starts the reign that k acquired. One that this member no longer wants,
-// or whose acknowledgement took longer than the trust it gives, is not begun: the
-// next round gives it back or acquires anew.
-func (c *campaign) begin(k *call, now clock.Instant) {
+// begin starts the reign that k acquired, and reports whether it did. One that this
+// member no longer wants, whose acknowledgement took longer than the trust it
+// gives, or that proved a loss of history, is not begun: the next round gives it
+// back or acquires anew.
+func (c *campaign) begin(k *call, now clock.Instant) bool {
 	t := trust{k.started, c.cfg.RenewDeadline}
-	if !c.mayCampaign(now) || t.left(now) <= 0 {
-		c.nextRound = now.Mono
-		return
+	if !c.mayCampaign(now) || t.left(now) <= 0 || now.Mono < c.self.barred {
+		return false
 	}
-	own, _ := k.next.FindMember(c.cfg.ID)
-	l := Leadership{Leader: own.Clone(), Term: k.next.Term, scope: c.scope, guardTook: c.guardTook(k.next.Term)}
+	term := k.write.record.Term
+	l := Leadership{Leader: k.write.own.Clone(), Term: term, scope: c.scope, guardTook: c.guardTook(term)}
 	c.reign = &reign{term: l.Term, trust: t, started: now, done: make(chan callbackResult, 1)}
 	c.believe()
 	c.report(now, Event{Kind: EventAcquired, Term: l.Term})
 	c.startCallback(c.ctx, c.reign, l)
+	return true
 }
 
 // extend lengthens the trust by an acknowledged renewal, counted from its start.
@@ -33,7 +34,8 @@ func (c *campaign) begin(k *call, now clock.Instant) {
 // that ran out before the acknowledgement stays lost.
 func (c *campaign) extend(k *call, now clock.Instant) {
 	r := c.reign
-	if r == nil || r.cause != nil || !c.self.recorded(k.next) || k.next.Term != r.term {
+	next := k.write.record
+	if r == nil || r.cause != nil || next == nil || !c.self.recorded(next) || next.Term != r.term {
 		return
 	}
 	if r.trust.left(now) <= 0 {

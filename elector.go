@@ -42,8 +42,12 @@ type Elector interface {
 	GetLeader() (*Member, bool)
 
 	// GetMembers returns copies of the members whose lease is valid here,
-	// sorted by ID. No I/O; as old as the last look at the record, which is at
-	// most RenewInterval plus the storage's latency unless the storage fails.
+	// sorted by ID. No I/O. The leader's answer is as old as its last look, which is
+	// at most RenewInterval plus the storage's latency unless the storage fails; the
+	// others hear from the leader, one more RenewInterval later, and in large elections
+	// look at most every 10 ms times the number of members. Their RenewTime is that
+	// of the last look. A member that has died is listed until the leader has missed it
+	// for its lease; while nobody leads, for up to two leases more.
 	GetMembers() []*Member
 
 	// ResignLeader gives up the leadership and keeps this member from

@@ -323,7 +323,7 @@ func TestTrap28ConnectionIsRestored(t *testing.T) {
 			{"GuardTimeout", func(t *testing.T) {
 				hasty := withGuardTimeout(w.a, 20*time.Millisecond)
 				err := guarded(t.Context(), hasty, "a", func(tx *sql.Tx) error {
-					require.NoError(t, write(tx, "undone"))
+					_ = write(tx, "undone")               // may come too late, on a busy machine
 					_, err := lead(t.Context(), w.b, "a") // waits for the rollback
 					return err
 				})

@@ -186,6 +186,18 @@ func (p *party) leaders() []string {
 	return ids
 }
 
+// leader is the member that leads, or one of them.
+func (p *party) leader() *partyMember {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.members {
+		if m.IsLeader() {
+			return m
+		}
+	}
+	return nil
+}
+
 // waitFor polls condition every ms until it holds, for at most patience.
 func waitFor(t *testing.T, patience time.Duration, what string, condition func() bool) {
 	t.Helper()

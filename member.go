@@ -31,6 +31,9 @@ type Member struct {
 	// Declines is true while the member takes part but does not campaign: it
 	// resigned for a while, backs off, or its last callback still runs.
 	Declines bool `json:"declines,omitempty"`
+	// Protocol is 1 if the member can renew an entry that is kept apart from the
+	// record. While a member without it lives, all renew in the record.
+	Protocol int `json:"protocol,omitempty"`
 }
 
 // Clone returns a copy that shares nothing with m; nil for nil.

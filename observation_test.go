@@ -73,6 +73,28 @@ func TestObservationOfAnEarlierLifesReign(t *testing.T) {
 	require.Equal(t, 10*time.Second, o.takeOverAt())
 }
 
+// The leader's entry was lost from the record, and a second process under its ID,
+// with a shorter lease, has put its own there. That does not end the reign sooner:
+// not for others, and not for that process.
+func TestObservationOfAnotherEntryUnderTheLeadersID(t *testing.T) {
+	leads := func(version int64, members ...*Member) Record {
+		return Record{LeaderID: "a", Term: 1, Version: version, Members: members}
+	}
+	usurper := &Member{ID: "a", Nonce: "other", Renewals: 1, RenewTime: time.Unix(1, 0), LeaseDuration: 2 * time.Second}
+	for name, o := range map[string]observation{
+		"others":          newObservation("me", "mine", 3*time.Second),
+		"the new process": newObservation("a", "other", 2*time.Second),
+	} {
+		t.Run(name, func(t *testing.T) {
+			seenBy(&o, 1*time.Second, leads(1, entryOf("a", 1, 9*time.Second)))
+			seenBy(&o, 2*time.Second, leads(2))
+			require.Equal(t, 11*time.Second, o.takeOverAt())
+			seenBy(&o, 3*time.Second, leads(3, usurper))
+			require.GreaterOrEqual(t, o.takeOverAt(), 11*time.Second)
+		})
+	}
+}
+
 func TestObservationLosesHistory(t *testing.T) {
 	o := newObservation("me", "mine", 10*time.Second)
 	seenBy(&o, 0, Record{LeaderID: "a", Term: 9, Version: 100, Members: []*Member{entryOf("a", 1, 30*time.Second)}})

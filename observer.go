@@ -69,6 +69,7 @@ type observer struct {
 	seen     observation
 	clock    clock.Clock
 	scope    string
+	apart    bool          // the storage can keep members' entries apart from the record
 	oldSince time.Duration // the first of the answers in a row older than what was seen; 0 for none
 }
 
@@ -88,6 +89,7 @@ func (o *observer) Run(ctx context.Context) error {
 	if s, ok := o.storage.(scoped); ok {
 		o.scope = s.scope()
 	}
+	_, o.apart = o.storage.(MemberStorage)
 	calls := caller{storage: o.storage, ctx: ctx, timeout: max(o.cfg.PollInterval, time.Second)}
 	defer calls.close(o.clock)
 	for {
@@ -111,30 +113,46 @@ func (o *observer) Run(ctx context.Context) error {
 	}
 }
 
-// poll looks at the record once, and returns the moment at which it began.
+// poll looks at the record once, and at what is kept apart where that is called
+// for. It returns the moment at which it began.
 func (o *observer) poll(ctx context.Context, calls *caller) time.Duration {
 	began := o.clock.Read()
 	if calls.busy() {
 		return began.Mono
 	}
-	k := calls.get(began)
+	r, ok := o.await(ctx, calls, calls.get(began))
+	if !ok {
+		return began.Mono
+	}
+	o.take(r.record, o.clock.Now().Mono)
+	if !o.apart || calls.busy() || !o.seen.wantsRows(o.clock.Now().Mono, o.cfg.PollInterval) {
+		return began.Mono
+	}
+	if r, ok = o.await(ctx, calls, calls.all(o.clock.Read())); ok {
+		o.seen.seeAllRows(r.members, o.clock.Now().Mono)
+	}
+	return began.Mono
+}
+
+// await waits for k's reply, and reports whether it is a good one.
+func (o *observer) await(ctx context.Context, calls *caller, k *call) (r reply, ok bool) {
 	timer := o.clock.NewTimer(calls.timeout + calls.grace())
 	defer timer.Stop()
-	var r reply
 	select {
 	case r = <-k.done:
 	case <-timer.C():
 		k.cancel()
 		r.err = context.DeadlineExceeded
 	case <-ctx.Done():
-		return began.Mono
+		return r, false
 	}
-	if r.err != nil {
+	switch {
+	case errors.Is(r.err, errors.ErrUnsupported):
+		o.apart = false
+	case r.err != nil:
 		o.report(Event{Kind: EventStorageError, Err: k.explain(r.err, calls.timeout)})
-		return began.Mono
 	}
-	o.take(r.record, o.clock.Now().Mono)
-	return began.Mono
+	return r, r.err == nil
 }
 
 // take takes in an answer. An observer writes nothing that could tell a lagging

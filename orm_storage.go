@@ -40,9 +40,9 @@ type ORMStorage struct {
 }
 
 var (
-	_ Storage = (*ORMStorage)(nil)
-	_ Watcher = (*ORMStorage)(nil)
-	_ scoped  = (*ORMStorage)(nil)
+	_ MemberStorage = (*ORMStorage)(nil)
+	_ Watcher       = (*ORMStorage)(nil)
+	_ scoped        = (*ORMStorage)(nil)
 )
 
 // NewORMStorage is NewSQLStorage for a *gorm.DB, which must not be a transaction.
@@ -138,6 +138,21 @@ func (s *ORMStorage) Update(ctx context.Context, record *Record, isLeaderChanged
 // Watch implements Watcher, as SQLStorage does.
 func (s *ORMStorage) Watch(ctx context.Context, changed func()) error {
 	return s.rows.watch(ctx, changed)
+}
+
+// GetMembers implements MemberStorage, as SQLStorage does.
+func (s *ORMStorage) GetMembers(ctx context.Context, ids ...string) ([]*Member, error) {
+	return s.rows.getMembers(ctx, ids)
+}
+
+// UpdateMember implements MemberStorage, as SQLStorage does.
+func (s *ORMStorage) UpdateMember(ctx context.Context, before, after *Member) error {
+	return s.rows.updateMember(ctx, before, after)
+}
+
+// UpdateWithMember implements MemberStorage, as SQLStorage does.
+func (s *ORMStorage) UpdateWithMember(ctx context.Context, record *Record, isLeaderChanged bool, before, after *Member) error {
+	return s.rows.updateWithMember(ctx, record, isLeaderChanged, before, after)
 }
 
 // TxnWithLeaderLock is SQLStorage.TxnWithLeaderLock with a *gorm.DB for fc, whose

@@ -1,6 +1,7 @@
 package election
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -22,13 +23,20 @@ type participant struct {
 	recent   [16]time.Time       // RenewTimes of the last entries written, and
 	ackedAt  time.Time           // of the last one acknowledged, for entries stripped of their nonce
 	terms    map[uint64]struct{} // terms this process tried to acquire
+
+	apart   bool // the storage can keep members' entries apart from the record
+	ownRead bool // rows tells what is kept there under the own ID, if it can
+	evicted bool // nothing was, because the own lease was over
+	inside  bool // the last entry acknowledged stands in the record
 }
 
 func newParticipant(cfg Config, nonce string) participant {
+	_, apart := cfg.Storage.(MemberStorage)
 	return participant{
 		observation: newObservation(cfg.ID, nonce, cfg.LeaseDuration),
 		cfg:         cfg,
 		terms:       map[uint64]struct{}{},
+		apart:       apart, ownRead: !apart,
 	}
 }
 
@@ -42,6 +50,19 @@ type want struct {
 	leave    bool     // remove the own entry, and release what is held
 	due      bool     // the own entry is to be renewed
 }
+
+// write is what a storage call is to store.
+type write struct {
+	move   move
+	record *Record // instead of the one it was planned on; nil: that stays as it is
+	own    *Member // the renewed own entry, wherever it goes; nil if it does not
+	// The entry that is kept apart, as it is and as it shall be; both nil: it stays
+	// as it is.
+	before, after *Member
+}
+
+// apart reports whether w writes an entry that is kept apart.
+func (w *write) apart() bool { return w.before != nil || w.after != nil }
 
 // move is what a planned write does.
 type move int
@@ -63,20 +84,20 @@ func changesLeader(rec, next *Record) bool {
 	return rec.LeaderID != next.LeaderID || rec.Term != next.Term
 }
 
-// plan decides on the next write, and returns the record to store. rec is what
-// was read, which may be older than what was seen before; it is left as it is.
-func (p *participant) plan(rec *Record, now clock.Instant, w want) (*Record, move) {
-	own, _ := rec.FindMember(p.cfg.ID)
+// plan decides on the next write. rec is the record that was read, without what is
+// kept apart; it may be older than what was seen before, and is left as it is.
+func (p *participant) plan(rec *Record, now clock.Instant, w want) write {
+	own, _ := p.whole(rec).FindMember(p.cfg.ID)
 	switch whose := p.identify(own, now.Mono); {
 	case whose == entryOwn || p.joined && p.isOld(rec):
 		// Under an old record an entry of an earlier process proves no rival.
 		// Writing on it tells a lagging replica from a history that went back.
 	case whose == entryRival:
-		return nil, moveDuplicate
+		return write{move: moveDuplicate}
 	case w.leave && !p.isOld(rec):
-		return nil, moveLeft
+		return write{move: moveLeft}
 	default:
-		return nil, moveWait
+		return write{move: moveWait}
 	}
 	recorded := p.recorded(rec)
 	next := rec.Clone()
@@ -84,32 +105,41 @@ func (p *participant) plan(rec *Record, now clock.Instant, w want) (*Record, mov
 	switch {
 	case w.overrun && recorded:
 		// The callback may still be at work: neither renew nor release.
-		return nil, moveWait
+		return write{move: moveWait}
 	case w.leave:
-		if own == nil && !recorded {
-			if p.isOld(rec) {
-				return nil, moveWait // it may be from before this member joined
-			}
-			return nil, moveLeft
-		}
-		next.remove(p.cfg.ID)
-		if recorded {
-			next.LeaderID, next.Nominee = "", w.nomineeFor(rec.Term)
-		}
-		return p.raiseFloor(next), moveLeave
+		return p.leaving(rec, next, recorded, w)
 	case recorded && w.reign == rec.Term:
 		if !w.due {
-			return nil, moveWait
+			return write{move: moveWait}
 		}
-		p.evict(next, now.Mono)
-		return p.renewed(next, now, false), moveRenew
+		return p.reigning(write{move: moveRenew, record: next}, rec, now)
 	case (recorded || p.outlived(rec, now.Mono)) && (w.release == rec.Term || !w.campaign):
 		next.LeaderID, next.Nominee = "", w.nomineeFor(rec.Term)
-		return p.renewed(next, now, !w.campaign), moveRelease
+		return p.renewed(write{move: moveRelease, record: next}, rec, now, !w.campaign)
 	case w.campaign && !p.isOld(rec) && p.free(rec, recorded, now.Mono):
-		return p.acquisition(next, now)
+		return p.acquisition(rec, next, now)
 	}
-	return p.following(next, now, w)
+	return p.following(rec, next, now, w)
+}
+
+// leaving takes this member out of the record and of what is kept apart.
+func (p *participant) leaving(rec, next *Record, recorded bool, w want) write {
+	row, inRecord := p.rows[p.cfg.ID], next.remove(p.cfg.ID)
+	switch {
+	case inRecord || recorded || row != nil:
+	case p.isOld(rec):
+		return write{move: moveWait} // it may be from before this member joined
+	default:
+		return write{move: moveLeft}
+	}
+	if recorded {
+		next.LeaderID, next.Nominee = "", w.nomineeFor(rec.Term)
+	}
+	leave := write{move: moveLeave, before: row}
+	if inRecord || recorded || p.isOld(rec) { // an old one may not show that we lead
+		leave.record = p.remember(next)
+	}
+	return leave
 }
 
 // nomineeFor is whom a release of that term names.
@@ -129,30 +159,95 @@ func (p *participant) outlived(rec *Record, now time.Duration) bool {
 
 // following renews the entry of a member that does not lead. One that was named
 // to lead and will not clears the nomination, so that the others need not wait.
-func (p *participant) following(next *Record, now clock.Instant, w want) (*Record, move) {
+func (p *participant) following(rec, next *Record, now clock.Instant, w want) write {
 	declines := !w.campaign && p.named(next.Nominee)
 	if !w.due && !declines {
-		return nil, moveWait
+		return write{move: moveWait}
 	}
+	renew := write{move: moveRenew}
 	if declines {
 		next.Nominee = nil
 	}
-	return p.renewed(next, now, !w.campaign), moveRenew
+	// What an earlier process of this member left in the record, and what the record
+	// has to be told, are reasons to write it.
+	left, ok := next.FindMember(p.cfg.ID)
+	if p.together(rec, now.Mono) || declines || ok && left.Nonce != p.ownNonce || p.floor(next) != next.TermFloor {
+		renew.record = next
+	}
+	return p.renewed(renew, rec, now, !w.campaign)
 }
 
 // acquisition makes this member the leader, in a term above every term that the
 // record, its leader row or this process remembers.
-func (p *participant) acquisition(next *Record, now clock.Instant) (*Record, move) {
+func (p *participant) acquisition(rec, next *Record, now clock.Instant) write {
 	highest := max(uint64(max(next.Version, 0)), next.Term, next.TermFloor, p.term)
 	if highest >= math.MaxInt64 {
 		// The leader row's column ends here. Only a record forged by hand gets
 		// this far; leaving it alone beats starting over from term 0.
-		return nil, moveExhausted
+		return write{move: moveExhausted}
 	}
 	next.LeaderID, next.Term, next.Nominee = p.cfg.ID, highest+1, nil
 	p.terms[next.Term] = struct{}{}
-	p.evict(next, now.Mono)
-	return p.renewed(next, now, false), moveAcquire
+	return p.reigning(write{move: moveAcquire, record: next}, rec, now)
+}
+
+// reigning renews the entry of the leader that w.record names: in the record, so
+// that no take-over can overlook a renewal. An acquisition also renews what is
+// kept apart: it fails if that is gone, or another process's by now.
+func (p *participant) reigning(w write, rec *Record, now clock.Instant) write {
+	apart := !p.together(rec, now.Mono)
+	p.evict(w.record, apart, now.Mono)
+	if p.watches {
+		w.record.Roster = p.roster()
+	}
+	w.own = p.entry(now, false)
+	w.record.put(w.own)
+	switch {
+	case !apart:
+		w.before = p.leftover(rec)
+	case w.move == moveAcquire:
+		w.before, w.after = p.rows[p.cfg.ID], w.own
+	}
+	p.remember(w.record)
+	return w
+}
+
+// renewed adds to w a fresh own entry of a member that does not lead: kept apart,
+// where that can be.
+func (p *participant) renewed(w write, rec *Record, now clock.Instant, declines bool) write {
+	w.own = p.entry(now, declines)
+	switch {
+	case p.together(rec, now.Mono):
+		w.record.put(w.own)
+		w.before = p.leftover(rec)
+	default:
+		w.before, w.after = p.rows[p.cfg.ID], w.own
+		if w.record != nil {
+			w.record.remove(p.cfg.ID)
+		}
+	}
+	if w.record != nil {
+		p.remember(w.record)
+	}
+	return w
+}
+
+// leftover is the entry that an earlier process of this member has left apart, which
+// is in the way once ours stands in the record.
+func (p *participant) leftover(rec *Record) *Member {
+	if row := p.rows[p.cfg.ID]; row != nil && row.Nonce != p.ownNonce && !p.isOld(rec) {
+		return row
+	}
+	return nil
+}
+
+// together reports whether the own entry belongs into the record although this
+// member does not lead: there is no other place for it, or a member takes part that
+// knows none, or rec is old, so that only a write on it tells why.
+func (p *participant) together(rec *Record, now time.Duration) bool {
+	return !p.apart || p.isOld(rec) || slices.ContainsFunc(rec.Members, func(m *Member) bool {
+		return m.ID != p.cfg.ID && m.Protocol == 0 && !p.expired(m.ID, now)
+	})
 }
 
 // free reports whether the leadership may be taken.
@@ -205,15 +300,33 @@ func (p *participant) named(n *Nominee) bool {
 	return n != nil && n.ID == p.cfg.ID && (n.Nonce == "" || n.Nonce == p.ownNonce)
 }
 
-// evict drops the members whose lease is over here. Only a leader does so.
-func (p *participant) evict(next *Record, now time.Duration) {
+// evict drops from the record the members whose lease is over here, and if members
+// renew apart, those that do so by now. Only a leader does either.
+func (p *participant) evict(next *Record, apart bool, now time.Duration) {
 	next.Members = slices.DeleteFunc(next.Members, func(m *Member) bool {
-		return m.ID != p.cfg.ID && m.ID != next.LeaderID && p.expired(m.ID, now)
+		row, ok := p.rows[m.ID]
+		moved := apart && ok && row.Nonce == m.Nonce && row.Renewals >= m.Renewals
+		return m.ID != p.cfg.ID && m.ID != next.LeaderID && (moved || p.expired(m.ID, now))
 	})
 }
 
-// renewed puts a fresh own entry into next.
-func (p *participant) renewed(next *Record, now clock.Instant, declines bool) *Record {
+// silent returns the entries kept apart, as they were read, that a leader may
+// remove: they have stood still for their whole lease.
+func (p *participant) silent(now time.Duration) (rows []*Member) {
+	if !p.watches {
+		return nil
+	}
+	for id, row := range p.rows {
+		if id != p.cfg.ID && p.expired(id, now) {
+			rows = append(rows, row)
+		}
+	}
+	slices.SortFunc(rows, func(a, b *Member) int { return cmp.Compare(a.ID, b.ID) })
+	return rows
+}
+
+// entry is a fresh own entry.
+func (p *participant) entry(now clock.Instant, declines bool) *Member {
 	p.renewals++
 	wall := now.Time().UTC()
 	if !wall.After(p.written) {
@@ -221,20 +334,34 @@ func (p *participant) renewed(next *Record, now clock.Instant, declines bool) *R
 	}
 	p.written = wall
 	p.recent[p.renewals%uint64(len(p.recent))] = wall
-	next.put(&Member{
+	m := &Member{
 		ID: p.cfg.ID, Name: p.cfg.Name, Address: p.cfg.Address,
 		LeaseDuration: p.cfg.LeaseDuration, RenewTime: wall, Labels: p.cfg.Labels,
 		Nonce: p.ownNonce, Renewals: p.renewals, Declines: declines,
-	})
-	return p.raiseFloor(next)
+	}
+	if p.apart {
+		m.Protocol = 1
+	}
+	return m
 }
 
-// raiseFloor lets the record remember what this process does.
-func (p *participant) raiseFloor(next *Record) *Record {
-	floor := max(p.term, next.TermFloor) // an old record may remember more than we do
-	next.TermFloor = 0
-	if floor > next.Term {
-		next.TermFloor = floor
+// floor is the term floor that next must hold: an old record may remember more
+// than we do.
+func (p *participant) floor(next *Record) uint64 {
+	if floor := max(p.term, next.TermFloor); floor > next.Term {
+		return floor
+	}
+	return 0
+}
+
+// remember lets the record remember what this process does.
+func (p *participant) remember(next *Record) *Record {
+	next.TermFloor = p.floor(next)
+	switch {
+	case next.Version == 0:
+		next.History = p.ownNonce
+	case next.History == "": // an older member dropped it
+		next.History = p.history
 	}
 	return next
 }
@@ -287,52 +414,113 @@ func (p *participant) lost(rec *Record, term uint64, now time.Duration) error {
 }
 
 // wentBack reports whether rec, although not old, is of another history than the
-// one seen: that went back, and has since grown past the version seen. Then its
-// term is lower, or our own entry is older than one that was acknowledged, or it
-// is missing though nobody had a reason to evict it.
+// one seen: that went back, and has since grown past the version seen. Then it was
+// created by another process, its term is lower, or our own entry is older than one that was acknowledged there, or
+// it is missing though nobody had a reason to evict it.
 func (p *participant) wentBack(rec *Record, now time.Duration) bool {
 	own, ok := rec.FindMember(p.cfg.ID)
 	switch {
-	case rec.Term < p.leader.term:
+	case rec.Term < p.leader.term, rec.History != "" && p.history != "" && rec.History != p.history:
 		return true
+	case !p.inside || !p.ownRead: // it may be kept apart by now
+		return false
 	case ok:
 		return own.Nonce == p.ownNonce && own.Renewals < p.acked
 	}
 	return p.joined && !p.expired(p.cfg.ID, now)
 }
 
-// replaced reports whether rec, although this member has joined, holds an entry of
-// another process with its ID. With a reign at stake that is a rival. Without one
+// replaced reports whether an entry of another process with the own ID stands in
+// rec, or apart from it, although this member has joined. With a reign at stake
+// that is a rival. Without one
 // it may also be an earlier process's entry in a restored record: this member
 // starts anew, and learns whether the other one lives.
 func (p *participant) replaced(rec *Record, now time.Duration) bool {
-	own, ok := rec.FindMember(p.cfg.ID)
+	own, ok := p.whole(rec).FindMember(p.cfg.ID)
 	return ok && p.joined && p.identify(own, now) == entryRival
 }
 
 // forget makes this process a newcomer to a history that is not the one it saw.
 func (p *participant) forget(now time.Duration) {
 	p.loseHistory(now)
-	p.joined = false
+	p.joined, p.inside, p.ownRead = false, false, !p.apart
 }
 
-// refused takes in that next lost against another write: nothing of it is stored,
+// provesLoss reports whether w, planned on base, could be stored only because
+// history went back: base was old, or so was the own entry that it replaced, or
+// that was gone though nobody had a reason to remove it.
+func (p *participant) provesLoss(w *write, base *Record) bool {
+	switch {
+	case w.record != nil && p.isOld(base):
+		return true
+	case !p.joined || p.inside || !w.apart():
+		return false
+	case w.before == nil:
+		return !p.evicted
+	}
+	return w.before.Nonce == p.ownNonce && w.before.Renewals < p.acked
+}
+
+// needsOwn reports whether what is kept apart under the own ID has to be read
+// before a write is planned.
+func (p *participant) needsOwn() bool { return p.apart && (!p.joined || !p.ownRead) }
+
+// seeOwn takes in what is kept apart under the own ID.
+func (p *participant) seeOwn(found []*Member, now time.Duration) {
+	p.evicted = len(found) == 0 && p.expired(p.cfg.ID, now)
+	p.seeRows(found, p.cfg.ID, now)
+	p.ownRead = true
+}
+
+// cannotKeepApart is told by a storage that has no place for entries (any more).
+func (p *participant) cannotKeepApart() {
+	p.apart, p.ownRead, p.rows = false, true, map[string]*Member{}
+}
+
+// refused takes in that w lost against another write: nothing of it is stored,
 // so its counter may be used again.
-func (p *participant) refused(next *Record) {
-	if own, ok := next.FindMember(p.cfg.ID); ok && own.Renewals == p.renewals {
+func (p *participant) refused(w *write) {
+	if w.own != nil && w.own.Renewals == p.renewals {
 		p.renewals--
 	}
+	p.unsure(w)
 }
 
-// stored takes in a record of our own that the storage has acknowledged.
-func (p *participant) stored(next *Record, m move, now time.Duration) {
-	next.Version++
-	if m == moveAcquire {
-		clear(p.terms) // earlier attempts can no longer be stored
-		p.terms[next.Term] = struct{}{}
-		p.ownTerm = next.Term
+// unsure has what is kept apart under the own ID read again, if w may have changed
+// it, or was refused because another write did.
+func (p *participant) unsure(w *write) {
+	if w.apart() {
+		p.ownRead = false
 	}
-	p.see(next, now)
-	p.joined = m != moveLeave
-	p.acked, p.ackedAt = p.renewals, p.written
+}
+
+// stored takes in a write of our own that the storage has acknowledged.
+func (p *participant) stored(w *write, now time.Duration) {
+	rec := p.base
+	if w.record != nil {
+		rec = w.record
+		rec.Version++
+	}
+	if w.move == moveAcquire {
+		clear(p.terms) // earlier attempts can no longer be stored
+		p.terms[rec.Term] = struct{}{}
+		p.ownTerm = rec.Term
+	}
+	switch {
+	case w.after != nil:
+		p.rows[p.cfg.ID] = w.after
+	case w.before != nil:
+		delete(p.rows, p.cfg.ID)
+	}
+	if rec != nil {
+		p.see(rec, now)
+	}
+	p.joined = w.move != moveLeave
+	if w.own != nil {
+		p.acked, p.ackedAt = p.renewals, p.written
+		p.inside = false
+		if w.record != nil {
+			_, p.inside = w.record.FindMember(p.cfg.ID)
+		}
+	}
 }

@@ -23,17 +23,17 @@ func (p *participant) turn(t *testing.T, rec *Record, now time.Duration, w want)
 		p.see(rec.Clone(), now)
 	}
 	before := rec.Clone()
-	next, m := p.plan(rec, at(now), w)
+	planned := p.plan(rec, at(now), w)
 	require.Equal(t, before, rec, "plan leaves the record as it was")
-	if next == nil {
-		return nil, m
+	if planned.record == nil {
+		return nil, planned.move
 	}
-	require.False(t, next.Unguarded)
-	if p.isOld(rec) {
+	require.False(t, planned.record.Unguarded)
+	if p.provesLoss(&planned, rec) {
 		p.forget(now)
 	}
-	p.stored(next, m, now)
-	return next.Clone(), m
+	p.stored(&planned, now)
+	return planned.record.Clone(), planned.move
 }
 
 func TestPlanAcquiresAboveEveryTermKnown(t *testing.T) {
@@ -156,7 +156,9 @@ func TestPlanKeepsItsHandsOffAnotherProcesssEntry(t *testing.T) {
 		require.Equal(t, moveWait, m)
 		_, m = a.turn(t, entry(2, nonce), time.Second, campaigning)
 		require.Equal(t, moveWait, m, "one advance may be the last of a process that died")
-		_, m = a.turn(t, entry(3, nonce), 2*time.Second, campaigning)
+		_, m = a.turn(t, entry(3, nonce), 5*time.Second-1, campaigning)
+		require.Equal(t, moveWait, m, "more of them may be a replica's that catches up")
+		_, m = a.turn(t, entry(4, nonce), 5*time.Second, campaigning)
 		require.Equal(t, moveDuplicate, m)
 
 		a = member("a")

@@ -17,7 +17,8 @@ import (
 type Record struct {
 	// LeaderID is the recorded leader, or "" when nobody leads.
 	LeaderID string `json:"leader_id"`
-	// Members holds one entry per participant, at most one per ID.
+	// Members holds one entry per participant, at most one per ID. Where the
+	// Storage is a MemberStorage, followers' entries are kept apart from it.
 	Members []*Member `json:"members"`
 	// Version is the compare-and-swap counter, kept beside the JSON by the
 	// Storage. It is 0 before the first Update.
@@ -33,6 +34,14 @@ type Record struct {
 	// above Term: after the table was emptied or restored from a backup, the
 	// next acquisition takes a term above it.
 	TermFloor uint64 `json:"term_floor,omitempty"`
+
+	// History is drawn at random by whoever creates the record: another one means
+	// that the record was deleted, and its history lost, in between.
+	History string `json:"history,omitempty"`
+	// Roster changes when a member comes, goes, or changes what it says of itself,
+	// among those whose entries are kept apart. The leader writes it, with its
+	// renewals; whoever sees it change reads those entries again.
+	Roster uint64 `json:"roster,omitempty"`
 
 	// Unguarded is set by Get when the leader row does not hold the reign that
 	// the record names (it was deleted, restored or written by hand): guarded
@@ -91,9 +100,11 @@ func (r *Record) put(m *Member) {
 	r.Members = append(r.Members, m)
 }
 
-// remove drops the entry of id, if there is one.
-func (r *Record) remove(id string) {
+// remove drops the entry of id, and reports whether there was one.
+func (r *Record) remove(id string) bool {
+	n := len(r.Members)
 	r.Members = slices.DeleteFunc(r.Members, func(m *Member) bool { return m.ID == id })
+	return len(r.Members) < n
 }
 
 // Value implements driver.Valuer: the record's JSON.

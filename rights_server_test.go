@@ -20,11 +20,11 @@ import (
 // What members need of rights on a server, and what they say without.
 
 // readAndWrite is what a member needs once the table is complete.
-const readAndWrite = "SELECT, INSERT, UPDATE"
+const readAndWrite = "SELECT, INSERT, UPDATE, DELETE"
 
-// restricted returns the same database as a new user sees it who may only read
-// and write what is in it now, and on MySQL what comes later.
-func restricted(t *testing.T, db *dbtest.Database) *dbtest.Database {
+// restricted returns the same database as a new user sees it who has only these
+// rights on what is in it now, and on MySQL on what comes later.
+func restricted(t *testing.T, db *dbtest.Database, rights string) *dbtest.Database {
 	t.Helper()
 	admin, as := db.Open(t), *db
 	if db.Engine == "postgres" {
@@ -34,7 +34,7 @@ func restricted(t *testing.T, db *dbtest.Database) *dbtest.Database {
 		user := schema + "_user"
 		dbtest.Exec(t, admin, "CREATE ROLE "+user+" LOGIN")
 		dbtest.Exec(t, admin, "GRANT USAGE ON SCHEMA "+schema+" TO "+user)
-		dbtest.Exec(t, admin, "GRANT "+readAndWrite+" ON ALL TABLES IN SCHEMA "+schema+" TO "+user)
+		dbtest.Exec(t, admin, "GRANT "+rights+" ON ALL TABLES IN SCHEMA "+schema+" TO "+user)
 		t.Cleanup(func() {
 			_, _ = admin.Exec("DROP OWNED BY " + user)
 			_, _ = admin.Exec("DROP ROLE " + user)
@@ -49,7 +49,7 @@ func restricted(t *testing.T, db *dbtest.Database) *dbtest.Database {
 	user := fmt.Sprintf("'%s'@'%%'", config.User)
 	dbtest.Exec(t, admin, "CREATE USER "+user)
 	t.Cleanup(func() { _, _ = admin.Exec("DROP USER " + user) })
-	dbtest.Exec(t, admin, "GRANT "+readAndWrite+" ON "+config.DBName+".* TO "+user)
+	dbtest.Exec(t, admin, "GRANT "+rights+" ON "+config.DBName+".* TO "+user)
 	as.DSN = config.FormatDSN()
 	return &as
 }
@@ -98,7 +98,7 @@ func TestMembersWithoutRightsOnACompleteTable(t *testing.T) {
 	t.Parallel()
 	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
 		kind.must(t, db.Open(t))
-		user := restricted(t, db)
+		user := restricted(t, db, readAndWrite)
 		_, err := user.Open(t).Exec("CREATE TABLE other (x INTEGER)")
 		require.Error(t, err, "the user has too many rights for this test")
 		twenty(t, user, func(i int, handle *sql.DB) {
@@ -126,7 +126,7 @@ func TestMembersWithoutRightsOnACompleteTable(t *testing.T) {
 func TestMembersWithoutRightsAndTable(t *testing.T) {
 	t.Parallel()
 	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
-		user := restricted(t, db)
+		user := restricted(t, db, readAndWrite)
 		var errs [20]error
 		twenty(t, user, func(i int, handle *sql.DB) { _, errs[i] = kind.open(handle, "", "") })
 		for _, err := range errs {
@@ -146,7 +146,7 @@ func TestMembersWithoutRightsOnAnOlderTable(t *testing.T) {
 	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
 		admin, ctx := db.Open(t), t.Context()
 		makeOlderTable(t, db, admin)
-		user := restricted(t, db)
+		user := restricted(t, db, readAndWrite)
 		var statements string
 		var mu sync.Mutex
 		twenty(t, user, func(i int, handle *sql.DB) {
@@ -192,7 +192,7 @@ func TestRightsThatComeLater(t *testing.T) {
 	t.Parallel()
 	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
 		makeOlderTable(t, db, db.Open(t))
-		user := restricted(t, db)
+		user := restricted(t, db, readAndWrite)
 		waiting, err := kind.open(user.Open(t), "", "shard")
 		require.NoError(t, err)
 		_, err = waiting.Get(t.Context())

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,14 +157,33 @@ func (e electionRows) update(ctx context.Context, record *Record, isLeaderChange
 	if err == nil {
 		err = e.usable(ctx)
 	}
+	return e.apply(ctx, change, err)
+}
+
+// updateWithMember is MemberStorage.UpdateWithMember.
+func (e electionRows) updateWithMember(ctx context.Context, record *Record, isLeaderChanged bool, before, after *Member) error {
+	change, err := newChange(record, isLeaderChanged)
+	if err == nil {
+		change.member, err = newMemberChange(before, after)
+	}
+	if err == nil {
+		err = e.keepsApart(ctx)
+	}
+	return e.apply(ctx, change, err)
+}
+
+// apply writes change, unless err is not nil.
+func (e electionRows) apply(ctx context.Context, change change, err error) error {
 	switch {
 	case err != nil:
-	case isLeaderChanged || record.Version == 0:
+	case change.newLeader || change.version == 0 || change.member.id != "":
 		wait := lockWait(ctx)
 		options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait}
 		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
-			if err := e.dialect.Gate(ctx, tx, e.quoted, e.election, wait); err != nil {
-				return err
+			if change.newLeader || change.version == 0 {
+				if err := e.dialect.Gate(ctx, tx, e.quoted, e.election, wait); err != nil {
+					return err
+				}
 			}
 			return e.replace(ctx, tx, change)
 		})
@@ -198,6 +219,7 @@ type change struct {
 	version   int64 // the stored one, to be replaced by version + 1
 	term      int64
 	newLeader bool
+	member    memberChange
 }
 
 func newChange(r *Record, isLeaderChanged bool) (c change, err error) {
@@ -223,8 +245,8 @@ func newChange(r *Record, isLeaderChanged bool) (c change, err error) {
 }
 
 // replace writes every row that c concerns, in the order that all writers of
-// this table keep: leader row, guard rows, record row last, so that nobody's
-// renewal waits for a change that itself waits for a guarded transaction.
+// this table keep: leader row, guard rows, member row, record row last, so that
+// nobody's renewal waits for a change that itself waits for a guarded transaction.
 func (e electionRows) replace(ctx context.Context, tx *sql.Tx, c change) error {
 	if c.version == 0 {
 		if err := e.create(ctx, tx); err != nil {
@@ -235,6 +257,9 @@ func (e electionRows) replace(ctx context.Context, tx *sql.Tx, c change) error {
 		if err := e.writeLeader(ctx, tx, c); err != nil {
 			return err
 		}
+	}
+	if err := e.writeMember(ctx, tx, c.member); err != nil {
+		return err
 	}
 	return e.writeRecord(ctx, tx, c)
 }
@@ -255,30 +280,45 @@ func (e electionRows) create(ctx context.Context, tx *sql.Tx) error {
 
 // insert adds a row with the given leader and version, unless it exists.
 func (e electionRows) insert(ctx context.Context, tx *sql.Tx, id, slot int, leader string, version int64) error {
-	columns, values, args := "id, leader_id, version", "?, ?, ?", []any{id, leader, version}
+	values := newRow{"id": id, "leader_id": leader, "version": version}
 	if e.election != "" {
-		columns, values, args = columns+", election, slot", values+", ?, ?", append(args, e.election, slot)
+		values["id"], values["election"], values["slot"] = nil, e.election, slot
 	}
-	query := e.sql(e.dialect.InsertNew + " % (" + columns + ") VALUES (" + values + ") " + e.dialect.SkipExisting)
-	const draws = 20 // of an id: each finds it taken with a chance of rows / 2³¹
-	for range draws {
-		if e.election != "" {
-			args[0] = rowID()
-		}
-		n, err := sqldb.Exec(ctx, tx, query, args...)
-		if err != nil || n > 0 || e.election == "" {
-			return err
-		}
-		switch n, err := e.count(ctx, tx, e.row(id, slot)); {
-		case err != nil || n > 0:
-			return err
-		}
-	}
-	return fmt.Errorf("no free id for a row of %v", e)
+	_, err := e.insertRow(ctx, tx, e.row(id, slot), values)
+	return err
 }
 
-func (e electionRows) count(ctx context.Context, tx *sql.Tx, r row) (n int64, err error) {
-	err = tx.QueryRowContext(ctx, e.sql("SELECT COUNT(*) FROM % WHERE "+r.where), r.args...).Scan(&n)
+// newRow is the row to insert, by column. Where id is nil, it is drawn.
+type newRow map[string]any
+
+// insertRow adds a row to the table unless r exists, and reports whether it did.
+func (e electionRows) insertRow(ctx context.Context, q sqldb.Execer, r row, values newRow) (bool, error) {
+	columns := slices.Sorted(maps.Keys(values))
+	query := e.sql(e.dialect.InsertNew + " % (" + strings.Join(columns, ", ") + ") VALUES (?" +
+		strings.Repeat(", ?", len(columns)-1) + ") " + e.dialect.SkipExisting)
+	const draws = 20 // of an id: each finds it taken with a chance of rows / 2³¹
+	for range draws {
+		args := make([]any, len(columns))
+		for i, column := range columns {
+			args[i] = values[column]
+			if column == "id" && args[i] == nil {
+				args[i] = rowID()
+			}
+		}
+		n, err := sqldb.Exec(ctx, q, query, args...)
+		if err != nil || n > 0 || values["id"] != nil {
+			return n > 0, err
+		}
+		switch n, err := e.count(ctx, q, r); {
+		case err != nil || n > 0:
+			return false, err
+		}
+	}
+	return false, fmt.Errorf("no free id for a row of %v", e)
+}
+
+func (e electionRows) count(ctx context.Context, q sqldb.Execer, r row) (n int64, err error) {
+	err = q.QueryRowContext(ctx, e.sql("SELECT COUNT(*) FROM % WHERE "+r.where), r.args...).Scan(&n)
 	return n, err
 }
 

@@ -20,15 +20,19 @@ import (
 
 // cutOff is a handle on memory that fails while on is set.
 func cutOff(memory *storagetest.Memory, on *atomic.Bool) election.Storage {
-	return &hooked{
-		Storage: memory.Handle(),
-		get: func(ctx context.Context, next func(context.Context) (*election.Record, error)) (*election.Record, error) {
-			if on.Load() {
-				return nil, errors.New("cut off")
-			}
-			return next(ctx)
-		},
+	return cut{memory.Handle(), on}
+}
+
+type cut struct {
+	*storagetest.Memory
+	on *atomic.Bool
+}
+
+func (c cut) Get(ctx context.Context) (*election.Record, error) {
+	if c.on.Load() {
+		return nil, errors.New("cut off")
 	}
+	return c.Memory.Get(ctx)
 }
 
 func TestElectorLeaderKnowsItselfAfterALease(t *testing.T) {

@@ -34,9 +34,9 @@ type SQLStorage struct {
 }
 
 var (
-	_ Storage = (*SQLStorage)(nil)
-	_ Watcher = (*SQLStorage)(nil)
-	_ scoped  = (*SQLStorage)(nil)
+	_ MemberStorage = (*SQLStorage)(nil)
+	_ Watcher       = (*SQLStorage)(nil)
+	_ scoped        = (*SQLStorage)(nil)
 )
 
 // NewSQLStorage returns the storage of the election named "" in the table
@@ -152,6 +152,23 @@ func (s *SQLStorage) Update(ctx context.Context, record *Record, isLeaderChanged
 // none, or more than one election is watched, it reads the leader rows every 20 ms.
 func (s *SQLStorage) Watch(ctx context.Context, changed func()) error {
 	return s.rows.watch(ctx, changed)
+}
+
+// GetMembers implements MemberStorage: one statement, that looks at member rows
+// alone. It retries like Get.
+func (s *SQLStorage) GetMembers(ctx context.Context, ids ...string) ([]*Member, error) {
+	return s.rows.getMembers(ctx, ids)
+}
+
+// UpdateMember implements MemberStorage: one statement for a renewal or removal, one
+// transaction for a new entry. It retries like Get.
+func (s *SQLStorage) UpdateMember(ctx context.Context, before, after *Member) error {
+	return s.rows.updateMember(ctx, before, after)
+}
+
+// UpdateWithMember implements MemberStorage: one transaction.
+func (s *SQLStorage) UpdateWithMember(ctx context.Context, record *Record, isLeaderChanged bool, before, after *Member) error {
+	return s.rows.updateWithMember(ctx, record, isLeaderChanged, before, after)
 }
 
 // Close frees what NewInMemorySQLStorage opened, for all storages derived from

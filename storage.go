@@ -2,6 +2,31 @@ package election
 
 import "context"
 
+// MemberStorage is an ability that a Storage may have: it keeps members' entries
+// apart from the record, one by one. Followers renew there, so that they neither
+// conflict with each other nor make the record grow. An ability that a wrapper of
+// a Storage hides is not used, and while one member lacks it, none uses it.
+//
+// An entry is replaced by compare-and-swap: before is what is stored, as far as
+// its Nonce and Renewals tell, or nil if none is; after is what is to be stored
+// under the same ID, or nil to remove it. Both nil, or two IDs, are an error. A
+// method that finds something else stored does nothing and returns an error wrapping
+// ErrRecordConflict; one whose table has no place for entries, an error
+// wrapping errors.ErrUnsupported. After any other error the outcome is unknown.
+type MemberStorage interface {
+	Storage
+
+	// GetMembers returns the entries of the given IDs that are kept apart, or all
+	// if none is given: in no order, the caller's to keep and change.
+	GetMembers(ctx context.Context, ids ...string) ([]*Member, error)
+
+	// UpdateMember replaces one entry.
+	UpdateMember(ctx context.Context, before, after *Member) error
+
+	// UpdateWithMember is Update and UpdateMember in one: both happen, or neither.
+	UpdateWithMember(ctx context.Context, record *Record, isLeaderChanged bool, before, after *Member) error
+}
+
 // Storage keeps the record of one election. SQLStorage and ORMStorage implement
 // it; package storagetest checks an implementation against every sentence of
 // this contract.

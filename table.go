@@ -45,6 +45,9 @@ type electionTable struct {
 	// led holds, by election, the Reign that was last acquired through this table
 	// and not released through it.
 	led sync.Map
+	// removes is set once rows are known to be this user's to remove, as those of
+	// members that leave have to be.
+	removes atomic.Bool
 }
 
 // openTable detects the engine, and creates or grows the table where needed.
@@ -115,6 +118,26 @@ func (t *electionTable) isGrown(ctx context.Context, q sqldb.Execer) (bool, erro
 	}
 	t.grown.Store(true)
 	return true, nil
+}
+
+// mayRemove returns an error wrapping errors.ErrUnsupported when rows cannot be
+// removed from the table.
+func (t *electionTable) mayRemove(ctx context.Context) error {
+	if t.removes.Load() {
+		return nil
+	}
+	_, err := t.db.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), -1) // which there is not
+	switch dialect.Classify(err) {
+	case dialect.Unknown:
+		if err != nil {
+			return err
+		}
+		t.removes.Store(true)
+		return nil
+	case dialect.Fatal:
+		return fmt.Errorf("%w: the right to DELETE from table %q is missing: %w", errors.ErrUnsupported, t.name, err)
+	}
+	return err
 }
 
 // schemaError says which SQL makes named elections possible.

@@ -183,10 +183,9 @@ func TestTrap11TwentyCreatorsOnAServer(t *testing.T) {
 		}
 		close(start)
 		creating.Wait()
-		reader := storageKinds()[0].must(t, db.Open(t))
 		waitFor(t, 10*time.Second, "all are members", func() bool {
-			record, err := reader.Get(t.Context())
-			return err == nil && len(record.Members) == 20 && len(p.leaders()) == 1
+			leader := p.leader()
+			return leader != nil && len(leader.GetMembers()) == 20
 		})
 		p.stopAll()
 		p.log.requireSound(t)

@@ -364,9 +364,7 @@ func TestTrap11FiftyCreators(t *testing.T) {
 		}
 		<-time.After(5 * time.Second)
 		require.Len(t, p.leaders(), 1)
-		record, err := open().Get(t.Context())
-		require.NoError(t, err)
-		require.Len(t, record.Members, 50)
+		require.Len(t, p.leader().GetMembers(), 50)
 		require.Len(t, p.log.all(), 1)
 	})
 }

@@ -37,7 +37,11 @@ func (o *observation) show(c clock.Clock, scope string) view {
 	v.leadership = Leadership{Term: o.record.Term, scope: scope}
 	for _, m := range o.record.Members {
 		if s, ok := o.members[m.ID]; ok {
-			v.members = append(v.members, seenMember{m, s.since + s.lease})
+			until := s.since + s.lease
+			if _, apart := o.rows[m.ID]; apart && !o.watches {
+				until = max(until, v.until+s.lease) // the leader watches it for us
+			}
+			v.members = append(v.members, seenMember{m, until})
 		}
 		if m.ID == o.record.LeaderID {
 			v.leadership.Leader = m

@@ -50,11 +50,13 @@ func full() *election.Record {
 			{
 				ID: "löwe/ 🦁\\'\"", Name: "日本", Address: "[::1]:80", LeaseDuration: 10*time.Second + 1,
 				RenewTime: renewed, Labels: map[string]string{"zone": "a&<b>", "": "e"}, Nonce: "n1",
-				Renewals: 1<<53 - 1, Declines: true,
+				Renewals: 1<<53 - 1, Declines: true, Protocol: 1,
 			},
 			{ID: "erbe", LeaseDuration: -1, RenewTime: renewed.Add(time.Nanosecond), Nonce: "n2"},
 		},
 		TermFloor: 12,
+		Roster:    1<<63 + 5,
+		History:   "n0",
 	}
 }
 

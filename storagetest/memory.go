@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/sqlelect/election"
@@ -18,15 +19,17 @@ type Memory struct {
 	database *sim.Database
 }
 
-var _ election.Storage = (*Memory)(nil)
+var _ election.MemberStorage = (*Memory)(nil)
 
-// Rows is what a Memory stores: the record row and the leader row. The zero
-// Rows is an empty table.
+// Rows is what a Memory stores: the record row, the leader row and the members'
+// entries that are kept apart. The zero Rows is an empty table.
 type Rows struct {
 	// Record is the record row, nil when there is none.
 	Record *election.Record
 	// Leader is the leader row, nil when there is none.
 	Leader *LeaderRow
+	// Members holds the members' entries that are kept apart, by ID.
+	Members map[string]*election.Member
 }
 
 // LeaderRow names the reign that guarded transactions are held to.
@@ -45,13 +48,13 @@ func (m *Memory) Handle() *Memory { return &Memory{m.database} }
 // Rows returns a copy of what is stored: a backup.
 func (m *Memory) Rows() Rows {
 	rows := m.database.Rows()
-	return Rows{rows.Record, (*LeaderRow)(rows.Leader)}
+	return Rows{rows.Record, (*LeaderRow)(rows.Leader), rows.Members}
 }
 
 // SetRows replaces what is stored, whatever its version: a backup restored by
 // hand, or with parts left nil, rows deleted.
 func (m *Memory) SetRows(rows Rows) {
-	m.database.SetRows(sim.Rows{Record: rows.Record, Leader: (*sim.LeaderRow)(rows.Leader)})
+	m.database.SetRows(sim.Rows{Record: rows.Record, Leader: (*sim.LeaderRow)(rows.Leader), Members: rows.Members})
 }
 
 // Get implements election.Storage.
@@ -64,13 +67,41 @@ func (m *Memory) Get(ctx context.Context) (*election.Record, error) {
 
 // Update implements election.Storage.
 func (m *Memory) Update(ctx context.Context, record *election.Record, isLeaderChanged bool) error {
+	return m.write(ctx, sim.Write{Record: record, IsLeaderChanged: isLeaderChanged})
+}
+
+func (m *Memory) write(ctx context.Context, w sim.Write) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := m.database.Update(ctx, record, isLeaderChanged, nil); err != nil {
+	if err := m.database.Update(ctx, w); err != nil {
 		return fmt.Errorf("storagetest: %w", err)
 	}
 	return nil
+}
+
+// GetMembers implements election.MemberStorage.
+func (m *Memory) GetMembers(ctx context.Context, ids ...string) ([]*election.Member, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return m.database.ReadMembers(0, 0, ids), nil
+}
+
+// UpdateMember implements election.MemberStorage.
+func (m *Memory) UpdateMember(ctx context.Context, before, after *election.Member) error {
+	if before == nil && after == nil {
+		return errors.New("storagetest: update of no member")
+	}
+	return m.write(ctx, sim.Write{Before: before, After: after})
+}
+
+// UpdateWithMember implements election.MemberStorage.
+func (m *Memory) UpdateWithMember(ctx context.Context, record *election.Record, isLeaderChanged bool, before, after *election.Member) error {
+	if record == nil || before == nil && after == nil {
+		return errors.New("storagetest: update of no record or no member")
+	}
+	return m.write(ctx, sim.Write{Record: record, IsLeaderChanged: isLeaderChanged, Before: before, After: after})
 }
 
 // Guard is TxnWithLeaderLock without a database: it runs fn while nobody can

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -11,8 +12,9 @@ import (
 // caseTimeout bounds one case, so that a Storage that hangs fails the test.
 const caseTimeout = 30 * time.Second
 
-// Run checks a Storage against the contract of [election.Storage], one subtest
-// per sentence; a failure names the sentence it breaks.
+// Run checks a Storage against the contract of [election.Storage], and of
+// [election.MemberStorage] if it is one, one subtest per sentence; a failure names
+// the sentence it breaks.
 //
 // For every subtest open returns two handles on one new, empty election. They
 // shall be as separate as two processes are: two connections, two pools, no
@@ -20,13 +22,17 @@ const caseTimeout = 30 * time.Second
 // What is opened is closed by t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) (a, b election.Storage)) {
 	t.Helper()
-	for _, c := range cases() {
+	for _, c := range append(cases(), memberCases()...) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			a, b := open(t)
 			ctx, cancel := context.WithTimeout(t.Context(), caseTimeout)
 			defer cancel()
-			if err := c.check(ctx, a, b); err != nil {
+			err := c.check(ctx, a, b)
+			if errors.Is(err, errNoMembers) {
+				t.Skip(err)
+			}
+			if err != nil {
 				t.Errorf("%v\nthe contract says: %s", err, c.sentence)
 			}
 		})

@@ -2,18 +2,22 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/sqlelect/election"
 )
 
-// Rows is what a Database stores: the record row and the leader row. The zero
-// Rows is an empty table.
+// Rows is what a Database stores: the record row, the leader row, and a row for
+// each member whose entry is kept apart. The zero Rows is an empty table.
 type Rows struct {
-	Record *election.Record // nil when there is none
-	Leader *LeaderRow       // nil when there is none
+	Record  *election.Record // nil when there is none
+	Leader  *LeaderRow       // nil when there is none
+	Members map[string]*election.Member
 }
 
 // LeaderRow names the reign that guarded transactions are held to.
@@ -24,7 +28,10 @@ type LeaderRow struct {
 
 // Clone returns a copy that shares nothing with r.
 func (r Rows) Clone() Rows {
-	c := Rows{Record: r.Record.Clone()}
+	c := Rows{Record: r.Record.Clone(), Members: make(map[string]*election.Member, len(r.Members))}
+	for id, m := range r.Members {
+		c.Members[id] = m.Clone()
+	}
 	if r.Leader != nil {
 		leader := *r.Leader
 		c.Leader = &leader
@@ -103,15 +110,40 @@ func (d *Database) set(rows Rows) {
 func (d *Database) Read(ago int, lag time.Duration) *election.Record {
 	d.mu.Lock()
 	record := d.now
-	ago = min(ago, len(d.past), d.depth)
-	for lag > 0 && ago > 0 && time.Since(d.past[len(d.past)-ago].until) > lag {
-		ago--
-	}
-	if ago > 0 {
-		record = d.past[len(d.past)-ago].merged()
+	if rows, old := d.ago(ago, lag); old {
+		record = rows.merged()
 	}
 	d.mu.Unlock()
 	return record.Clone()
+}
+
+// ago is what was stored then, and whether that is past.
+func (d *Database) ago(changes int, lag time.Duration) (Rows, bool) {
+	changes = min(changes, len(d.past), d.depth)
+	for lag > 0 && changes > 0 && time.Since(d.past[len(d.past)-changes].until) > lag {
+		changes--
+	}
+	if changes <= 0 {
+		return d.rows, false
+	}
+	return d.past[len(d.past)-changes].Rows, true
+}
+
+// ReadMembers returns the entries of those IDs that are kept apart, or all if there
+// are none, as they were then.
+func (d *Database) ReadMembers(ago int, lag time.Duration, ids []string) (found []*election.Member) {
+	d.mu.Lock()
+	rows, _ := d.ago(ago, lag)
+	if len(ids) == 0 {
+		ids = slices.Sorted(maps.Keys(rows.Members))
+	}
+	for _, id := range ids {
+		if m, ok := rows.Members[id]; ok {
+			found = append(found, m.Clone())
+		}
+	}
+	d.mu.Unlock()
+	return found
 }
 
 // Back undoes the given number of changes, as a restored backup or a failover to
@@ -128,20 +160,35 @@ func (d *Database) Back(changes int) {
 	d.restarts++
 }
 
-// Update stores record, by compare-and-swap on its Version. A change of leader
-// waits for the guarded transactions that are open, until ctx ends. Stored is
-// called in the moment of the commit, unless it is nil, with what Get returned
-// before and returns now.
-func (d *Database) Update(ctx context.Context, record *election.Record, isLeaderChanged bool,
-	stored func(before, after *election.Record),
-) (err error) {
-	next, err := storable(record)
-	if err != nil {
-		return err
+// Write is what an Update stores: a record, an entry that is kept apart, or both.
+type Write struct {
+	Record          *election.Record // nil: it stays as it is
+	IsLeaderChanged bool
+	Before, After   *election.Member // both nil: no entry is written
+	// Stored is called in the moment of the commit of a record, unless it is nil, with
+	// what Get returned before and returns now.
+	Stored func(before, after *election.Record)
+}
+
+// Update stores all of w or nothing, by compare-and-swap on the record's Version
+// and on what is kept apart. A change of leader waits for the guarded transactions
+// that are open, until ctx ends.
+func (d *Database) Update(ctx context.Context, w Write) (err error) {
+	var next *election.Record
+	if w.Record != nil || w.Before == nil && w.After == nil {
+		if next, err = storable(w.Record); err != nil {
+			return err
+		}
 	}
-	write := func() { err = d.swap(next, isLeaderChanged, stored) }
+	switch {
+	case w.Before != nil && w.After != nil && w.Before.ID != w.After.ID:
+		return fmt.Errorf("an entry of %q cannot replace one of %q", w.After.ID, w.Before.ID)
+	case w.After != nil && w.After.ID == "":
+		return errors.New("the entry of a member must have an ID")
+	}
+	write := func() { err = d.swap(next, w) }
 	d.mu.Lock()
-	if !isLeaderChanged {
+	if !w.IsLeaderChanged {
 		write()
 		d.mu.Unlock()
 		return err
@@ -174,12 +221,23 @@ func storable(r *election.Record) (*election.Record, error) {
 	return r, nil
 }
 
-func (d *Database) swap(next *election.Record, isLeaderChanged bool, stored func(before, after *election.Record)) error {
+func (d *Database) swap(next *election.Record, w Write) error {
+	rows := d.rows
+	if w.Before != nil || w.After != nil {
+		var err error
+		if rows.Members, err = swapped(rows.Members, w.Before, w.After); err != nil {
+			return err
+		}
+	}
+	if next == nil {
+		d.set(rows)
+		return nil
+	}
 	if d.now.Version != next.Version-1 {
 		return fmt.Errorf("update version %d, stored is %d: %w", next.Version-1, d.now.Version, election.ErrRecordConflict)
 	}
-	rows := Rows{Record: next, Leader: d.rows.Leader}
-	if isLeaderChanged {
+	rows.Record = next
+	if w.IsLeaderChanged {
 		rows.Leader = &LeaderRow{LeaderID: next.LeaderID, Term: next.Term}
 		if next.Term == 0 { // a caller that knows no terms: as older members number them
 			rows.Leader.Term = uint64(next.Version)
@@ -187,10 +245,35 @@ func (d *Database) swap(next *election.Record, isLeaderChanged bool, stored func
 	}
 	before := d.now
 	d.set(rows)
-	if stored != nil {
-		stored(before, d.now)
+	if w.Stored != nil {
+		w.Stored(before, d.now)
 	}
 	return nil
+}
+
+// swapped is a copy of members in which after stands instead of before.
+func swapped(members map[string]*election.Member, before, after *election.Member) (map[string]*election.Member, error) {
+	id := ""
+	if after != nil {
+		id = after.ID
+	} else {
+		id = before.ID
+	}
+	stored := members[id]
+	if (stored == nil) != (before == nil) || stored != nil && (stored.Nonce != before.Nonce || stored.Renewals != before.Renewals) {
+		return nil, fmt.Errorf("entry of %q: %w", id, election.ErrRecordConflict)
+	}
+	members = maps.Clone(members)
+	delete(members, id)
+	if after != nil {
+		if members == nil {
+			members = map[string]*election.Member{}
+		}
+		after = after.Clone()
+		after.RenewTime = after.RenewTime.Round(0)
+		members[id] = after
+	}
+	return members, nil
 }
 
 // Share is a share of the leader row, held by a guarded transaction.

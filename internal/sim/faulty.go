@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -50,12 +51,32 @@ func (b *foreignBackend) read(ctx context.Context, age int, lag time.Duration) (
 	return record, nil
 }
 
-func (b *foreignBackend) update(ctx context.Context, p *process, record *election.Record, isLeaderChanged bool) error {
-	err := b.Update(ctx, record, isLeaderChanged)
-	if err == nil && isLeaderChanged && record.LeaderID != "" {
-		b.judge.acquired(p, record.Term)
+func (b *foreignBackend) members(ctx context.Context, _ int, _ time.Duration, ids []string) ([]*election.Member, error) {
+	if apart, ok := b.Storage.(election.MemberStorage); ok {
+		return apart.GetMembers(ctx, ids...)
+	}
+	return nil, errors.ErrUnsupported
+}
+
+func (b *foreignBackend) update(ctx context.Context, p *process, w Write) error {
+	err := b.write(ctx, w)
+	if err == nil && w.IsLeaderChanged && w.Record.LeaderID != "" {
+		b.judge.acquired(p, w.Record.Term)
 	}
 	return err
+}
+
+func (b *foreignBackend) write(ctx context.Context, w Write) error {
+	apart, ok := b.Storage.(election.MemberStorage)
+	switch {
+	case w.Before == nil && w.After == nil:
+		return b.Update(ctx, w.Record, w.IsLeaderChanged)
+	case !ok:
+		return errors.ErrUnsupported
+	case w.Record == nil:
+		return apart.UpdateMember(ctx, w.Before, w.After)
+	}
+	return apart.UpdateWithMember(ctx, w.Record, w.IsLeaderChanged, w.Before, w.After)
 }
 
 // faulty is a Storage with faults.
@@ -64,18 +85,36 @@ type faulty struct {
 	backend *foreignBackend
 }
 
-// NewFaulty returns storage with faults, drawn from seed.
+// NewFaulty returns storage with faults, drawn from seed. It has the abilities that
+// storage has.
 func NewFaulty(storage election.Storage, faults Faults, seed uint64) election.Storage {
-	return &faulty{
+	f := &faulty{
 		wire:    wire{fates: fates{dice: rand.New(rand.NewPCG(seed, 0)), faults: faults}},
 		backend: &foreignBackend{Storage: storage},
 	}
+	if _, ok := storage.(election.MemberStorage); ok {
+		return apartFaulty{f}
+	}
+	return f
 }
 
 func (f *faulty) Get(ctx context.Context) (*election.Record, error) { return f.get(ctx, f.backend) }
 
 func (f *faulty) Update(ctx context.Context, record *election.Record, isLeaderChanged bool) error {
-	return f.update(ctx, record, func(ctx context.Context, sent *election.Record) error {
-		return f.backend.Update(ctx, sent, isLeaderChanged)
-	})
+	return f.update(ctx, Write{Record: record, IsLeaderChanged: isLeaderChanged}, f.backend.write)
+}
+
+// apartFaulty is a MemberStorage with faults.
+type apartFaulty struct{ *faulty }
+
+func (f apartFaulty) GetMembers(ctx context.Context, ids ...string) ([]*election.Member, error) {
+	return f.members(ctx, f.backend, ids)
+}
+
+func (f apartFaulty) UpdateMember(ctx context.Context, before, after *election.Member) error {
+	return f.update(ctx, Write{Before: before, After: after}, f.backend.write)
+}
+
+func (f apartFaulty) UpdateWithMember(ctx context.Context, record *election.Record, isLeaderChanged bool, before, after *election.Member) error {
+	return f.update(ctx, Write{record, isLeaderChanged, before, after, nil}, f.backend.write)
 }

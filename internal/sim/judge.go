@@ -86,17 +86,18 @@ func (j *judge) lost(record *election.Record) {
 	j.trace.add("database", "goes back to", record.Term, uint64(record.Version))
 }
 
-// stored judges a commit of p that replaced before by after.
-func (j *judge) stored(p *process, before, after *election.Record) {
+// stored judges a commit of p that replaced before by after, and wrote the leader
+// row if changed is true.
+func (j *judge) stored(p *process, before, after *election.Record, changed bool) {
 	if before.LeaderID == after.LeaderID && before.Term == after.Term {
 		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.undone = false
-	switch after.LeaderID {
-	case p.id:
-	case "":
+	switch {
+	case changed && after.LeaderID == p.id:
+	case changed && after.LeaderID == "":
 		j.trace.add(p.id, "release", after.Term, uint64(after.Version))
 		return
 	default: // a write of a history that is gone found its version in this one

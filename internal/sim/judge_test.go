@@ -31,7 +31,7 @@ func newCourt() court {
 
 // leads is an acquisition by p, and the start of its callback.
 func (c court) leads(p *process, term uint64) (r *reign, end context.CancelFunc) {
-	c.stored(p, &election.Record{}, &election.Record{LeaderID: p.id, Term: term})
+	c.stored(p, &election.Record{}, &election.Record{LeaderID: p.id, Term: term}, true)
 	ctx, cancel := context.WithCancel(context.Background())
 	return c.enter(p, term, ctx), cancel
 }
@@ -118,11 +118,11 @@ func TestJudge(t *testing.T) {
 			c.lost(&election.Record{})
 			c.gone(c.a)
 			c.leads(c.b, 2)
-			c.stored(c.b, &election.Record{LeaderID: "b", Term: 2}, &election.Record{LeaderID: "a", Term: 1})
+			c.stored(c.b, &election.Record{LeaderID: "b", Term: 2}, &election.Record{LeaderID: "a", Term: 1}, false)
 			c.commit(c.b, 2, &election.Record{LeaderID: "a", Term: 2, Unguarded: true})
 		}, ""},
 		"another one is made the leader": {func(c court) {
-			c.stored(c.a, &election.Record{}, &election.Record{LeaderID: "b", Term: 1})
+			c.stored(c.a, &election.Record{}, &election.Record{LeaderID: "b", Term: 1}, true)
 		}, "G1: a made b the leader"},
 		"an entry while another leads": {func(c court) { c.commit(c.a, 2, &election.Record{LeaderID: "b", Term: 2}) }, "G3"},
 	} {

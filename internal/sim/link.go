@@ -125,13 +125,27 @@ func (w *wire) get(ctx context.Context, b backend) (*election.Record, error) {
 	return <-found, nil
 }
 
-func (w *wire) update(ctx context.Context, record *election.Record, update func(context.Context, *election.Record) error) error {
-	sent := record.Clone() // a call that strays outlives its caller's use of it
+func (w *wire) members(ctx context.Context, b backend, ids []string) ([]*election.Member, error) {
+	found := make(chan []*election.Member, 1)
+	err := w.send(ctx, func(x fate) error {
+		members, err := b.members(ctx, x.age, x.lag, ids)
+		found <- members
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-found, nil
+}
+
+func (w *wire) update(ctx context.Context, what Write, update func(context.Context, Write) error) error {
+	// A call that strays outlives its caller's use of what it was given.
+	what.Record, what.Before, what.After = what.Record.Clone(), what.Before.Clone(), what.After.Clone()
 	return w.send(ctx, func(x fate) error {
 		if x.stray {
 			ctx = context.WithoutCancel(ctx)
 		}
-		return update(ctx, sent)
+		return update(ctx, what)
 	})
 }
 
@@ -140,7 +154,9 @@ type backend interface {
 	// read returns the record as it was that many versions ago, but not as it was
 	// before the lag, unless that is 0.
 	read(ctx context.Context, age int, lag time.Duration) (*election.Record, error)
-	update(ctx context.Context, p *process, record *election.Record, isLeaderChanged bool) error
+	// members returns entries that are kept apart, as they were then.
+	members(ctx context.Context, age int, lag time.Duration, ids []string) ([]*election.Member, error)
+	update(ctx context.Context, p *process, w Write) error
 }
 
 // link is the Storage as one process has it. A process that has died hears of
@@ -168,15 +184,44 @@ func (l *link) Get(ctx context.Context) (*election.Record, error) {
 
 // Update implements election.Storage.
 func (l *link) Update(ctx context.Context, record *election.Record, isLeaderChanged bool) error {
+	return l.write(ctx, Write{Record: record, IsLeaderChanged: isLeaderChanged})
+}
+
+func (l *link) write(ctx context.Context, w Write) error {
 	if l.process.isDead() {
 		return ErrRefused
 	}
-	if isLeaderChanged {
-		l.process.world.judge.sends(l.process, record)
+	if w.IsLeaderChanged {
+		l.process.world.judge.sends(l.process, w.Record)
 	}
-	err := l.update(ctx, record, func(ctx context.Context, sent *election.Record) error {
-		return l.backend.update(ctx, l.process, sent, isLeaderChanged)
+	err := l.update(ctx, w, func(ctx context.Context, sent Write) error {
+		return l.backend.update(ctx, l.process, sent)
 	})
 	l.process.machine.awake()
 	return err
+}
+
+// apartLink is a link to a storage that can keep members' entries apart.
+type apartLink struct{ *link }
+
+var _ election.MemberStorage = apartLink{}
+
+// GetMembers implements election.MemberStorage.
+func (l apartLink) GetMembers(ctx context.Context, ids ...string) ([]*election.Member, error) {
+	if l.process.isDead() {
+		return nil, ErrRefused
+	}
+	found, err := l.members(ctx, l.backend, ids)
+	l.process.machine.awake()
+	return found, err
+}
+
+// UpdateMember implements election.MemberStorage.
+func (l apartLink) UpdateMember(ctx context.Context, before, after *election.Member) error {
+	return l.write(ctx, Write{Before: before, After: after})
+}
+
+// UpdateWithMember implements election.MemberStorage.
+func (l apartLink) UpdateWithMember(ctx context.Context, record *election.Record, isLeaderChanged bool, before, after *election.Member) error {
+	return l.write(ctx, Write{Record: record, IsLeaderChanged: isLeaderChanged, Before: before, After: after})
 }

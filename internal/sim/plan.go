@@ -22,6 +22,8 @@ type plan struct {
 	older    bool // a member of the first version takes part
 	overruns bool // callbacks get stuck
 	twins    bool // a second process runs under a member's ID
+	apart    bool // members' entries can be kept apart from the record,
+	mixed    bool // but not by all of them
 }
 
 // Faults says how often a storage call goes wrong, and how. Every share is
@@ -60,6 +62,8 @@ func newPlan(dice *rand.Rand, members int, length time.Duration) plan {
 	p.older = !p.loses && dice.IntN(8) == 0
 	p.overruns = dice.IntN(4) == 0
 	p.twins = dice.IntN(4) == 0
+	p.apart = dice.IntN(4) > 0
+	p.mixed = dice.IntN(4) == 0
 	p.drawRates(dice)
 	p.faults = drawFaults(dice)
 	return p

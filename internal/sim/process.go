@@ -58,8 +58,12 @@ func (w *world) start(id string, m *machine) *process {
 	if w.options.Callback != nil {
 		callback = p.foreign
 	}
+	var storage election.Storage = p.link
+	if w.plan.apart && (!w.plan.mixed || dice.IntN(3) > 0) {
+		storage = apartLink{p.link}
+	}
 	config := election.Config{
-		ID: id, Storage: p.link, LeaderCallback: callback,
+		ID: id, Storage: storage, LeaderCallback: callback,
 		LeaseDuration: p.lease.duration, RenewInterval: p.lease.renewInterval,
 		RenewDeadline: p.lease.renewDeadline, StopTimeout: p.lease.stopTimeout,
 	}

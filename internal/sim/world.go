@@ -191,13 +191,16 @@ func (b ownBackend) read(_ context.Context, age int, lag time.Duration) (*electi
 // caller does.
 const lockWait = 2 * time.Second
 
-func (b ownBackend) update(ctx context.Context, p *process, record *election.Record, isLeaderChanged bool) error {
-	if isLeaderChanged {
+func (b ownBackend) members(_ context.Context, age int, lag time.Duration, ids []string) ([]*election.Member, error) {
+	return b.database.ReadMembers(age, lag, ids), nil
+}
+
+func (b ownBackend) update(ctx context.Context, p *process, w Write) error {
+	if w.IsLeaderChanged {
 		limited, cancel := context.WithTimeout(ctx, lockWait)
 		defer cancel()
 		ctx = limited
 	}
-	return b.database.Update(ctx, record, isLeaderChanged, func(before, after *election.Record) {
-		b.judge.stored(p, before, after)
-	})
+	w.Stored = func(before, after *election.Record) { b.judge.stored(p, before, after, w.IsLeaderChanged) }
+	return b.database.Update(ctx, w)
 }

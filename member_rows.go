@@ -1,0 +1,191 @@
+package election
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// A member row holds the entry of one member, kept apart from the record: its ID as
+// leader_id, its JSON as record, and as version a number that tells this state of
+// the entry from every other.
+
+// firstMember is the first slot of member rows.
+const firstMember = 100
+
+// memberRow is where the entry of id is kept: by its hash, so that it is found
+// without a search, and so that two processes with one ID meet in the key.
+func (e electionRows) memberRow(id string) row {
+	return row{"election = ? AND slot = ?", []any{e.election, memberSlot(id)}}
+}
+
+func memberSlot(id string) int64 {
+	sum := sha256.Sum256([]byte(id))
+	return firstMember + int64(binary.BigEndian.Uint64(sum[:])>>2) // 62 bits: no two IDs share one
+}
+
+// memberVersion is the version of the row that holds m.
+func memberVersion(m *Member) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(m.Nonce))
+	return int64((h.Sum64()>>2 + m.Renewals) & math.MaxInt64)
+}
+
+// memberChange replaces one member row; the zero value does nothing.
+type memberChange struct {
+	id   string
+	from *int64 // the version of the row that is replaced, nil if there is none
+	to   *int64 // the version of the row that replaces it, nil to remove it
+	text string
+}
+
+func newMemberChange(before, after *Member) (c memberChange, err error) {
+	switch {
+	case before == nil && after == nil:
+		return c, errors.New("one of the two entries must not be nil")
+	case before != nil && after != nil && before.ID != after.ID:
+		return c, fmt.Errorf("an entry of %q cannot replace one of %q", after.ID, before.ID)
+	case before != nil:
+		c.id = before.ID
+		from := memberVersion(before)
+		c.from = &from
+	}
+	if after != nil {
+		c.id = after.ID
+		to := memberVersion(after)
+		text, err := json.Marshal(after)
+		if err != nil {
+			return c, fmt.Errorf("encode entry of %q: %w", after.ID, err)
+		}
+		c.to, c.text = &to, string(text)
+	}
+	if c.id == "" {
+		return c, errors.New("Member.ID must not be empty")
+	}
+	return c, checkText("Member.ID", c.id, maxIDBytes)
+}
+
+// keepsApart returns the error of every call on member rows, if any.
+func (e electionRows) keepsApart(ctx context.Context) error {
+	if err := e.usable(ctx); err != nil {
+		return err
+	}
+	switch grown, err := e.isGrown(ctx, e.db); {
+	case err != nil:
+		return err
+	case !grown:
+		return fmt.Errorf("%w: %w", errors.ErrUnsupported, e.schemaError(ctx))
+	}
+	return sqldb.Retry(ctx, func() error { return e.mayRemove(ctx) })
+}
+
+// getMembers is MemberStorage.GetMembers.
+func (e electionRows) getMembers(ctx context.Context, ids []string) (found []*Member, err error) {
+	if err = e.keepsApart(ctx); err == nil {
+		err = sqldb.Retry(ctx, func() (err error) {
+			found, err = e.readMembers(ctx, ids)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("election: read members of %v: %w", e, err)
+	}
+	return found, nil
+}
+
+func (e electionRows) readMembers(ctx context.Context, ids []string) (found []*Member, err error) {
+	query, args := "SELECT leader_id, record FROM % WHERE election = ? AND ", []any{e.election}
+	if len(ids) == 0 {
+		query, args = query+"slot >= ?", append(args, firstMember)
+	} else {
+		query += "slot IN (?" + strings.Repeat(", ?", len(ids)-1) + ")"
+		for _, id := range ids {
+			args = append(args, memberSlot(id))
+		}
+	}
+	rows, err := e.db.QueryContext(ctx, e.sql(query), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var id string
+		var text sql.NullString
+		if err := rows.Scan(&id, &text); err != nil {
+			return nil, err
+		}
+		m := new(Member)
+		if err := json.Unmarshal([]byte(text.String), m); err != nil {
+			return nil, fmt.Errorf("decode entry of %q: %w", id, err)
+		}
+		if m.ID == id && (len(ids) == 0 || slices.Contains(ids, id)) {
+			found = append(found, m)
+		}
+	}
+	return found, rows.Err()
+}
+
+// updateMember is MemberStorage.UpdateMember.
+func (e electionRows) updateMember(ctx context.Context, before, after *Member) error {
+	c, err := newMemberChange(before, after)
+	if err == nil {
+		err = e.keepsApart(ctx)
+	}
+	switch {
+	case err != nil:
+	case c.from == nil:
+		wait := lockWait(ctx)
+		options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait}
+		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error { return e.writeMember(ctx, tx, c) })
+	default:
+		// As with the record: a renewal is one statement on one row.
+		err = sqldb.Retry(ctx, func() error { return e.writeMember(ctx, e.db, c) })
+	}
+	if err != nil {
+		return fmt.Errorf("election: update member %q of %v: %w", c.id, e, err)
+	}
+	return nil
+}
+
+// writeMember replaces the member row if it is still as c expects.
+func (e electionRows) writeMember(ctx context.Context, q sqldb.Execer, c memberChange) error {
+	r := e.memberRow(c.id)
+	var n int64
+	var err error
+	switch {
+	case c.from == nil && c.to == nil:
+		return nil
+	case c.from == nil:
+		return e.insertMember(ctx, q, c)
+	case c.to == nil:
+		n, err = sqldb.Exec(ctx, q, e.sql(e.dialect.BoundedWrite+"DELETE FROM % WHERE "+r.where+" AND version = ?"), append(r.args, *c.from)...)
+	default:
+		n, err = sqldb.Exec(ctx, q, e.sql(e.dialect.BoundedWrite+"UPDATE % SET record = ?, version = ? WHERE "+r.where+" AND version = ?"),
+			append(append([]any{c.text, *c.to}, r.args...), *c.from)...)
+	}
+	if err == nil && n != 1 {
+		err = fmt.Errorf("entry of %q: %w", c.id, ErrRecordConflict)
+	}
+	return err
+}
+
+func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c memberChange) error {
+	r := e.memberRow(c.id)
+	inserted, err := e.insertRow(ctx, q, r, newRow{
+		"id": nil, "leader_id": c.id, "record": c.text, "version": *c.to, "election": e.election, "slot": memberSlot(c.id),
+	})
+	if err == nil && !inserted {
+		err = fmt.Errorf("entry of %q: %w", c.id, ErrRecordConflict)
+	}
+	return err
+}
