@@ -41,6 +41,7 @@ type ORMStorage struct {
 
 var (
 	_ MemberStorage = (*ORMStorage)(nil)
+	_ Watcher       = (*ORMStorage)(nil)
 	_ scoped        = (*ORMStorage)(nil)
 )
 
@@ -132,6 +133,11 @@ func (s *ORMStorage) Get(ctx context.Context) (*Record, error) { return s.rows.g
 // Update implements Storage, as SQLStorage does.
 func (s *ORMStorage) Update(ctx context.Context, record *Record, isLeaderChanged bool) error {
 	return s.rows.update(ctx, record, isLeaderChanged)
+}
+
+// Watch implements Watcher, as SQLStorage does.
+func (s *ORMStorage) Watch(ctx context.Context, changed func()) error {
+	return s.rows.watch(ctx, changed)
 }
 
 // GetMembers implements MemberStorage, as SQLStorage does.

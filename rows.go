@@ -187,6 +187,9 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 			}
 			return e.replace(ctx, tx, change)
 		})
+		if err == nil {
+			e.announce(change)
+		}
 	default:
 		// A renewal is one statement and touches one row, so that it neither
 		// waits for guarded transactions nor holds them up.

@@ -35,6 +35,7 @@ type SQLStorage struct {
 
 var (
 	_ MemberStorage = (*SQLStorage)(nil)
+	_ Watcher       = (*SQLStorage)(nil)
 	_ scoped        = (*SQLStorage)(nil)
 )
 
@@ -138,6 +139,19 @@ func (s *SQLStorage) Get(ctx context.Context) (*Record, error) { return s.rows.g
 // a change of leader. It retries like Get.
 func (s *SQLStorage) Update(ctx context.Context, record *Record, isLeaderChanged bool) error {
 	return s.rows.update(ctx, record, isLeaderChanged)
+}
+
+// Watch implements Watcher. All watchers on one *sql.DB share one connection of
+// its pool, which must allow at least two. On PostgreSQL it listens for a
+// notification that is part of the change, for which it needs
+// github.com/jackc/pgx/v5/stdlib and no pooler in between that swallows it. On
+// SQLite it asks every 5 ms (outside of WAL mode every 20 ms) whether the file has
+// changed, and members in the same process do not wait for that. On MariaDB and MySQL it waits
+// for a named lock, which the leader's process holds for as long as it leads and
+// watches, too, on one more connection of a pool of at least three; where there is
+// none, or more than one election is watched, it reads the leader rows every 20 ms.
+func (s *SQLStorage) Watch(ctx context.Context, changed func()) error {
+	return s.rows.watch(ctx, changed)
 }
 
 // GetMembers implements MemberStorage: one statement, that looks at member rows

@@ -54,3 +54,20 @@ type Storage interface {
 	// Any error other than ErrRecordConflict means that the outcome is unknown.
 	Update(ctx context.Context, record *Record, isLeaderChanged bool) error
 }
+
+// Watcher is an ability that a Storage may have, besides: to tell a member that
+// the leader has changed, so that it need not wait until it reads the next time.
+// It is a hint and no more. Nothing that is promised depends on it; with a
+// Watcher that fails, or is late, members are as quick as without one.
+type Watcher interface {
+	// Watch calls changed once when it has begun to watch, and then soon after each
+	// change of leader (an Update with isLeaderChanged) by any handle, in any
+	// process. It may call it without a reason, not for each renewal though, and
+	// may miss changes, above all those of members that do not watch themselves.
+	// Changed must not block, nor call the storage; calls may come from several
+	// goroutines, and none after Watch has returned.
+	//
+	// Watch blocks. It returns ctx's error when ctx ends, or an error that says why
+	// it cannot watch, or no longer can: then it may be called again.
+	Watch(ctx context.Context, changed func()) error
+}

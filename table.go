@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sqlelect/election/internal/dialect"
@@ -41,6 +42,9 @@ type electionTable struct {
 	// grown is set once the columns election and slot are known to exist. While
 	// it is not, only the election named "" works.
 	grown atomic.Bool
+	// led holds, by election, the Reign that was last acquired through this table
+	// and not released through it.
+	led sync.Map
 	// removes is set once rows are known to be this user's to remove, as those of
 	// members that leave have to be.
 	removes atomic.Bool

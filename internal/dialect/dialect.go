@@ -43,6 +43,8 @@ type Dialect struct {
 	// elections from working as a sentence, or NULL, or nothing; "" where nothing
 	// can.
 	UnfitSession, UnfitTable string
+	// RingsItself: changes of leader are pushed to listeners by their transaction.
+	RingsItself bool
 	// UniqueOf lists (index name, column) of the unique, unconditional indexes of
 	// the table given as its one argument, in key order.
 	UniqueOf string
@@ -56,6 +58,9 @@ type Dialect struct {
 	identity    func(context.Context, *sql.DB) (string, error)
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
 	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
+	listen      func(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error)
+	reignLock   func(Subject, Reign) ReignLock
+	literal     func(arg any) string
 	gate        func(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error
 }
 

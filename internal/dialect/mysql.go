@@ -78,6 +78,9 @@ func MySQL() *Dialect {
 		fence: func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 			return &mysqlFence{conn: conn}, nil
 		},
+		listen:    listenMySQL,
+		reignLock: reignLockMySQL,
+		literal:   mysqlLiteral,
 	}
 }
 

@@ -44,6 +44,7 @@ func PostgreSQL() *Dialect {
 				WHEN relpersistence = 'u' THEN 'is unlogged: a crash would empty it'
 				WHEN relpersistence = 't' THEN 'is temporary: nobody else can see it' END
 			FROM pg_class WHERE oid = to_regclass(quote_ident(?))`,
+		RingsItself: true, // in gatePostgres
 		quote:       `"`,
 		placeholder: func(n int) string { return "$" + strconv.Itoa(n) },
 		byteEqual:   func(column, arg string) string { return column + `::text COLLATE "C" = ` + arg },
@@ -53,7 +54,9 @@ func PostgreSQL() *Dialect {
 		fence: func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 			return &postgresFence{conn: conn}, nil
 		},
-		gate: gatePostgres,
+		gate:    gatePostgres,
+		listen:  listenPostgres,
+		literal: postgresLiteral,
 	}
 }
 
@@ -137,10 +140,14 @@ func milliseconds(d time.Duration) string {
 // gatePostgres takes the gate for itself: guarded transactions that come later
 // queue behind. Of the row lock alone they would hold a share in turns, and the
 // change would never get it. The settings end with the transaction.
+//
+// It rings here already, at no round trip more: the server delivers with the
+// COMMIT, and only then.
 func gatePostgres(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error {
 	ms := milliseconds(wait)
 	_, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', '"+ms+"', true),"+
-		" set_config('idle_in_transaction_session_timeout', '"+ms+"', true), pg_advisory_xact_lock("+gateKey(table, election)+")")
+		" set_config('idle_in_transaction_session_timeout', '"+ms+"', true), pg_advisory_xact_lock("+gateKey(table, election)+"), "+
+		postgresNotify(Subject{Table: table, Election: election}.Key()))
 	return err
 }
 

@@ -35,6 +35,8 @@ func SQLite() *Dialect {
 		rolledBack: rolledBackSQLite,
 		identity:   identitySQLite,
 		fence:      fenceSQLite,
+		listen:     listenSQLite,
+		literal:    sqliteLiteral,
 	}
 }
 

@@ -122,19 +122,12 @@ type connHooks interface {
 
 // hooksOf finds the hooks of a driver connection, also behind wrappers.
 func hooksOf(dc any) (connHooks, bool) {
-	const maxWrappers = 16 // a wrapper that returns itself must not hang us
-	for range maxWrappers {
-		switch c := dc.(type) {
+	for layer := range layers(dc) {
+		switch c := layer.(type) {
 		case sqlite.HookRegisterer:
 			return modernHooks{c}, true
 		case cgoRegisterer:
 			return cgoHooks{c}, true
-		case interface{ Raw() driver.Conn }:
-			dc = c.Raw()
-		case interface{ Unwrap() driver.Conn }:
-			dc = c.Unwrap()
-		default:
-			return nil, false
 		}
 	}
 	return nil, false

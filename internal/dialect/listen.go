@@ -1,0 +1,100 @@
+package dialect
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"math/rand/v2"
+	"time"
+)
+
+// Subject is a leader row that somebody watches.
+type Subject struct {
+	Table    string // quoted
+	Election string // its name, the empty one included
+	// Where, with question marks for Args, selects the leader row.
+	Where string
+	Args  []any // each a string, an int or an int64
+}
+
+// Key tells the subject from every other one of its database, in 32 characters
+// that need no quoting.
+func (s Subject) Key() string { return digest(s.Table, s.Election) }
+
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, part := range parts {
+		_, _ = h.Write([]byte(part + "\x00")) // no part holds a NUL
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Reign is what a leader row holds. The zero Reign is also that of a missing row.
+type Reign struct {
+	Leader string
+	Term   int64
+}
+
+// Watched is a subject and what was last seen there.
+type Watched struct {
+	Subject
+	Reign
+}
+
+// A Listener waits for changes of leader on a connection of its own. For one
+// goroutine at a time.
+type Listener interface {
+	// Wait returns when a change is heard of, with the Key of its subject, or with
+	// "" when it is time to look at all subjects: when one of watched may have
+	// changed, when nudge receives, and now and then for no reason.
+	Wait(ctx context.Context, watched []Watched, nudge <-chan struct{}) (heard string, err error)
+	// Close ends the session. None of its state returns to the pool.
+	Close()
+}
+
+// Listen makes conn, of db's pool, listen for changes of leader. When it returns
+// an error the caller closes conn.
+func (d *Dialect) Listen(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error) {
+	return d.listen(ctx, db, conn)
+}
+
+// ReignLock is a pair of statements: Take, which returns 1 when it succeeds, and
+// Free.
+type ReignLock struct{ Take, Free string }
+
+// ReignLock is the lock by which listeners notice the end of a reign, if a
+// session of the leader's process holds it until then; the zero ReignLock where
+// they need none.
+func (d *Dialect) ReignLock(s Subject, r Reign) ReignLock {
+	if d.reignLock == nil || r.Leader == "" {
+		return ReignLock{}
+	}
+	return d.reignLock(s, r)
+}
+
+// Inline puts the arguments, each a string, an int or an int64, in place of the
+// question marks of query, which has no others.
+func (d *Dialect) Inline(query string, args []any) string { return inline(query, args, d.literal) }
+
+// Discard closes conn instead of giving it back to the pool.
+func Discard(conn *sql.Conn) { _ = restore(conn, true) }
+
+// deadAfter is how much later than expected an answer may come before a listener
+// takes its connection for dead.
+const deadAfter = 5 * time.Second
+
+// pause waits about as long as d, each time a little more or less, so that
+// listeners do not march in step. A nudge ends it.
+func pause(ctx context.Context, d time.Duration, nudge <-chan struct{}) (nudged bool, err error) {
+	timer := time.NewTimer(d*3/4 + rand.N(d/2))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-nudge:
+		return true, nil
+	case <-timer.C:
+		return false, nil
+	}
+}

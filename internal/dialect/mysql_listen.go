@@ -1,0 +1,83 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// mysqlPoll is how often leader rows are read where there is no lock to wait
+// for. That makes about 2% of a core here; a lease takes seconds to run out, so
+// that a few hundredths of one are little.
+const mysqlPoll = 20 * time.Millisecond
+
+// mysqlLockWait, in whole seconds, bounds a wait for a lock: so long can it go on
+// at the server when its client has gone, and so long does a subject that is
+// added meanwhile have to wait until it is looked at.
+const mysqlLockWait = time.Second
+
+// mysqlListener waits for the lock of the reign that it saw last, which the
+// leader's process holds in another session (see ReignLock): a wait that keeps no
+// transaction open, and ends within a fraction of a millisecond. One session can
+// wait for one lock only, so several subjects are polled, all in one statement.
+type mysqlListener struct {
+	conn *sql.Conn
+	// The lock that was found free though its reign went on has no holder: the
+	// leader's process has yet to take it, or does not watch, or is an older one. It
+	// is asked for again after some pauses, each time twice as many, instead of
+	// spinning.
+	free         string
+	pauses, left int
+}
+
+func listenMySQL(_ context.Context, _ *sql.DB, conn *sql.Conn) (Listener, error) {
+	return &mysqlListener{conn: conn}, nil
+}
+
+func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-chan struct{}) (string, error) {
+	lock := ""
+	if len(watched) == 1 && watched[0].Leader != "" {
+		lock = reignLockName(watched[0].Subject, watched[0].Reign)
+	}
+	if lock == "" || lock == l.free && l.left > 0 {
+		l.left--
+		_, err := pause(ctx, mysqlPoll, nudge)
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, mysqlLockWait+deadAfter)
+	defer cancel()
+	var got, freed sql.NullInt64
+	// Freed in the same statement, for the next one in the queue.
+	err := l.conn.QueryRowContext(ctx, "SELECT GET_LOCK('"+lock+"', "+seconds(mysqlLockWait)+"), RELEASE_LOCK('"+lock+"')").Scan(&got, &freed)
+	if got.Valid && got.Int64 == 0 { // somebody held it all the time
+		l.free = ""
+		return "", err
+	}
+	const mostPauses = 64
+	l.pauses = min(2*l.pauses, mostPauses)
+	if lock != l.free {
+		l.free, l.pauses = lock, 1
+	}
+	l.left = l.pauses
+	return "", err
+}
+
+// Close closes the connection, with whatever it holds or still waits for.
+func (l *mysqlListener) Close() { Discard(l.conn) }
+
+func reignLockMySQL(s Subject, r Reign) ReignLock {
+	name := reignLockName(s, r)
+	return ReignLock{
+		Take: "SELECT GET_LOCK('" + name + "', " + seconds(mysqlLockWait) + ")",
+		Free: "DO RELEASE_LOCK('" + name + "')",
+	}
+}
+
+// reignLockName is within the 64 characters that a lock's name may have. Some
+// servers fold the case of tables; where another one does not, two tables that
+// differ in case may share a lock, and wake each other for nothing.
+func reignLockName(s Subject, r Reign) string {
+	return "election." + digest(strings.ToLower(s.Table), s.Election, strconv.FormatInt(r.Term, 10))
+}

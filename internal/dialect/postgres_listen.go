@@ -1,0 +1,121 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// postgresChannel is one for all elections of a database; the payload is the
+// subject's key.
+const postgresChannel = "sqlelect_election"
+
+// postgresNotify rings, once the transaction that runs it is committed.
+func postgresNotify(payload string) string {
+	return "pg_notify('" + postgresChannel + "', '" + payload + "')"
+}
+
+// postgresCheck is how often a silent connection is used, to find that it is dead.
+const postgresCheck = 30 * time.Second
+
+// postgresListener receives the notifications that changes of leader send, see
+// gatePostgres.
+type postgresListener struct{ conn *sql.Conn }
+
+func listenPostgres(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error) {
+	err := conn.Raw(func(dc any) error {
+		if _, ok := pgxOf(dc); !ok {
+			return fmt.Errorf("the driver's connections (%T) cannot listen for notifications; those of github.com/jackc/pgx/v5/stdlib can", dc)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	l := &postgresListener{conn}
+	_, err = conn.ExecContext(ctx, "LISTEN "+postgresChannel)
+	if err == nil {
+		err = l.probe(ctx, db)
+	}
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("listen for notifications: %w", err)
+	}
+	return l, nil
+}
+
+// probe sends a notification by another connection and waits for it. A pooler
+// that lends its connections by the transaction accepts LISTEN and delivers
+// nothing; what this connection sent itself, it might still get.
+func (l *postgresListener) probe(ctx context.Context, db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(ctx, deadAfter)
+	defer cancel()
+	token := fmt.Sprintf("probe %x", rand.Uint64())
+	if _, err := db.ExecContext(ctx, "SELECT "+postgresNotify(token)); err != nil {
+		return fmt.Errorf("send one: %w", err)
+	}
+	for {
+		heard, err := l.receive(ctx)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			return fmt.Errorf("none arrives: is there a pooler, or a handler of the program's own? %w", err)
+		case err != nil || heard == token:
+			return err
+		}
+	}
+}
+
+// receive returns the payload of the next notification; "" also of one that a
+// handler of the program's own has taken. The connection stays whole when ctx
+// ends.
+func (l *postgresListener) receive(ctx context.Context) (payload string, err error) {
+	err = l.conn.Raw(func(dc any) error {
+		conn, _ := pgxOf(dc)
+		n, err := conn.WaitForNotification(ctx)
+		if n != nil {
+			payload = n.Payload
+		}
+		return err
+	})
+	return payload, err
+}
+
+func (l *postgresListener) Wait(ctx context.Context, _ []Watched, nudge <-chan struct{}) (string, error) {
+	waiting, stop := context.WithTimeout(ctx, postgresCheck)
+	defer stop()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		select {
+		case <-nudge:
+			stop()
+		case <-waiting.Done():
+		}
+	}()
+	heard, err := l.receive(waiting)
+	ended := waiting.Err() != nil
+	stop()
+	<-stopped
+	if ended && ctx.Err() == nil {
+		return heard, nil // what else is wrong shows when the rows are looked at
+	}
+	return heard, err
+}
+
+// Close closes the connection: a session that listens must not return to the pool.
+func (l *postgresListener) Close() { Discard(l.conn) }
+
+// pgxOf finds pgx's own connection in one of database/sql, also behind wrappers.
+func pgxOf(dc any) (*pgx.Conn, bool) {
+	for layer := range layers(dc) {
+		if c, ok := layer.(interface{ Conn() *pgx.Conn }); ok {
+			return c.Conn(), true
+		}
+	}
+	return nil, false
+}

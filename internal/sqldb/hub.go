@@ -1,0 +1,224 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sqlelect/election/internal/dialect"
+)
+
+// hub is what all watchers on one handle share: one listening connection, and one
+// more where leaders hold locks.
+type hub struct {
+	db       *sql.DB
+	dialect  *dialect.Dialect
+	identity string
+	locks    *reignLocks
+	nudge    chan struct{} // holds one: look at the leader rows now
+	cancel   context.CancelFunc
+	done     chan struct{}
+	err      error // why it ended; to be read when done is closed
+
+	mu   sync.Mutex
+	rows map[string]*watchedRow // by the subject's key
+}
+
+// watchedRow is a leader row, what was last seen there, and who wants to know.
+type watchedRow struct {
+	dialect.Watched
+	seen     bool // at all: before, its watchers have not been called
+	told     bool // of a change that was heard of and not looked at yet
+	watchers map[*watcher]bool
+}
+
+type watcher struct {
+	key     string
+	changed func()
+}
+
+func newHub(b Bell) *hub {
+	return &hub{
+		db: b.DB, dialect: b.Dialect, identity: b.Identity, locks: newReignLocks(b.DB),
+		nudge: make(chan struct{}, 1), done: make(chan struct{}), rows: map[string]*watchedRow{},
+	}
+}
+
+// look makes the hub look at the leader rows, soon.
+func (h *hub) look() {
+	select {
+	case h.nudge <- struct{}{}:
+	default: // it will anyway
+	}
+}
+
+func (h *hub) add(w *watcher, subject dialect.Subject) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	row := h.rows[w.key]
+	if row == nil {
+		row = &watchedRow{Watched: dialect.Watched{Subject: subject}, watchers: map[*watcher]bool{}}
+		h.rows[w.key] = row
+		h.look()
+	}
+	row.watchers[w] = true
+	if row.seen {
+		w.changed()
+	}
+}
+
+// remove reports whether nobody is left. Afterwards w is not called any more.
+func (h *hub) remove(w *watcher) (isLast bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	row := h.rows[w.key]
+	delete(row.watchers, w)
+	if len(row.watchers) == 0 {
+		delete(h.rows, w.key)
+	}
+	return len(h.rows) == 0
+}
+
+// ring calls the watchers of one subject.
+func (h *hub) ring(key string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if row := h.rows[key]; row != nil {
+		row.told = true
+		row.ring()
+	}
+}
+
+func (r *watchedRow) ring() {
+	for w := range r.watchers {
+		w.changed()
+	}
+}
+
+// watched lists what to look at, and whether anything was never looked at yet.
+func (h *hub) watched() (all []dialect.Watched, unseen bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, row := range h.rows {
+		all = append(all, row.Watched)
+		unseen = unseen || !row.seen
+	}
+	return all, unseen
+}
+
+// run listens until ctx ends or the connection breaks. It does not reconnect:
+// its watchers poll meanwhile, and know when to come back.
+func (h *hub) run(ctx context.Context) error {
+	conn, listener, err := h.listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	var keeping sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer keeping.Wait()
+	defer cancel()
+	keeping.Go(func() { h.locks.keep(ctx) })
+	for heard := ""; ; {
+		select {
+		case <-h.nudge: // what it is about is looked at now
+		default:
+		}
+		watched, unseen := h.watched()
+		if heard == "" || unseen {
+			if err := h.compare(ctx, conn, watched); err != nil {
+				return fmt.Errorf("look for a change of leader: %w", err)
+			}
+			watched, _ = h.watched()
+		}
+		if heard, err = listener.Wait(ctx, watched, h.nudge); err != nil {
+			return fmt.Errorf("wait for a change of leader: %w", err)
+		}
+		h.ring(heard)
+	}
+}
+
+func (h *hub) listen(ctx context.Context) (conn *sql.Conn, listener dialect.Listener, err error) {
+	err = OnLiveConn(func() error {
+		if conn, err = h.db.Conn(ctx); err != nil {
+			return err
+		}
+		if listener, err = h.dialect.Listen(ctx, h.db, conn); err != nil {
+			_ = conn.Close() // fails for one that was discarded
+		}
+		return err
+	})
+	return conn, listener, err
+}
+
+// lookTimeout bounds a look at the rows, which waits for nobody: a connection
+// that takes longer is dead, or as good as that.
+const lookTimeout = 5 * time.Second
+
+// compare reads the rows and rings for those that are new or have changed: the
+// listener may have woken for something else, a renewal perhaps.
+func (h *hub) compare(ctx context.Context, conn *sql.Conn, watched []dialect.Watched) error {
+	const atOnce = 100 // servers limit how much one statement may unite
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	for some := range slices.Chunk(watched, atOnce) {
+		var reigns []dialect.Reign
+		err := Retry(ctx, func() (err error) {
+			reigns, err = h.read(ctx, conn, some)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for i, reign := range reigns {
+			h.saw(some[i].Key(), reign)
+		}
+	}
+	return nil
+}
+
+func (h *hub) saw(key string, reign dialect.Reign) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	row := h.rows[key]
+	if row == nil || row.seen && row.Reign == reign {
+		return
+	}
+	told := row.told
+	row.seen, row.told, row.Reign = true, false, reign
+	if !told {
+		row.ring()
+	}
+}
+
+// read returns what each of the rows holds now, in one statement.
+func (h *hub) read(ctx context.Context, conn *sql.Conn, watched []dialect.Watched) ([]dialect.Reign, error) {
+	parts := make([]string, len(watched))
+	for i, w := range watched {
+		// Without parameters, so that no engine prepares a statement that changes
+		// with every watcher.
+		parts[i] = "SELECT " + strconv.Itoa(i) + " AS place, COALESCE(leader_id, ''), version FROM " + w.Table +
+			" WHERE " + h.dialect.Inline(w.Where, w.Args)
+	}
+	rows, err := Strings(ctx, conn, 3, strings.Join(parts, " UNION ALL "))
+	if err != nil {
+		return nil, err
+	}
+	reigns := make([]dialect.Reign, len(watched))
+	for _, row := range rows {
+		place, err := strconv.Atoi(row[0])
+		if err != nil {
+			return nil, err
+		}
+		reigns[place].Leader = row[1]
+		if reigns[place].Term, err = strconv.ParseInt(row[2], 10, 64); err != nil {
+			return nil, err
+		}
+	}
+	return reigns, nil
+}

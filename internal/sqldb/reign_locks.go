@@ -1,0 +1,144 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/sqlelect/election/internal/dialect"
+)
+
+// reignLocks holds, on one connection of its own, the locks by which others
+// notice that a reign of this process is over. (The connection that waits for
+// others' locks cannot hold any: it is blocked.) There is a connection while
+// there is a lock. Whatever fails, locks that are not held wake nobody, and the
+// others poll.
+type reignLocks struct {
+	db      *sql.DB
+	changed chan struct{} // holds one: wanted has changed
+
+	mu     sync.Mutex
+	wanted map[string]dialect.ReignLock // by the subject's key
+}
+
+const (
+	lockRetry = time.Second
+	// lockCheck is how often a connection with locks is used, lest it be closed for
+	// its idleness.
+	lockCheck = 10 * time.Second
+	// lockTimeout bounds one round of statements.
+	lockTimeout = 5 * time.Second
+)
+
+func newReignLocks(db *sql.DB) *reignLocks {
+	return &reignLocks{db: db, changed: make(chan struct{}, 1), wanted: map[string]dialect.ReignLock{}}
+}
+
+// want says which lock to hold for a subject; the zero lock for none.
+func (r *reignLocks) want(key string, lock dialect.ReignLock) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if lock == r.wanted[key] {
+		return
+	}
+	if r.wanted[key] = lock; lock == (dialect.ReignLock{}) {
+		delete(r.wanted, key)
+	}
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (r *reignLocks) current() map[string]dialect.ReignLock {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.wanted)
+}
+
+// keep holds what is wanted until ctx ends.
+func (r *reignLocks) keep(ctx context.Context) {
+	for {
+		var again <-chan time.Time
+		if len(r.current()) > 0 && r.fits() {
+			if err := r.hold(ctx); err != nil {
+				again = time.After(lockRetry)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+		case <-r.changed:
+		}
+	}
+}
+
+// fits reports whether the pool has a connection left for the work, when another
+// one listens and one holds locks.
+func (r *reignLocks) fits() bool {
+	limit := r.db.Stats().MaxOpenConnections
+	return limit == 0 || limit > 2
+}
+
+// hold takes and frees locks on one connection as long as any is wanted.
+func (r *reignLocks) hold(ctx context.Context) error {
+	conn, err := r.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer dialect.Discard(conn)
+	held := map[string]dialect.ReignLock{}
+	check := time.NewTicker(lockCheck)
+	defer check.Stop()
+	for {
+		if err := r.adjust(ctx, conn, held); err != nil || len(held) == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.changed:
+		case <-check.C:
+			if err := conn.PingContext(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// errLockTaken means that a lock did not come free in time.
+var errLockTaken = errors.New("somebody else holds the lock of the reign")
+
+// adjust makes held what is wanted. It frees first: somebody waits for that.
+func (r *reignLocks) adjust(ctx context.Context, conn *sql.Conn, held map[string]dialect.ReignLock) error {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	wanted := r.current()
+	for key, lock := range held {
+		if lock == wanted[key] {
+			continue
+		}
+		if _, err := conn.ExecContext(ctx, lock.Free); err != nil {
+			return err
+		}
+		delete(held, key)
+	}
+	for key, lock := range wanted {
+		if held[key] == lock {
+			continue
+		}
+		var got sql.NullInt64
+		if err := conn.QueryRowContext(ctx, lock.Take).Scan(&got); err != nil {
+			return err
+		}
+		if got.Int64 != 1 {
+			return errLockTaken
+		}
+		held[key] = lock
+	}
+	return nil
+}

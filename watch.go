@@ -1,0 +1,47 @@
+package election
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// bell rings at changes of this election's leader.
+func (e electionRows) bell() sqldb.Bell {
+	leader := e.leaderRow()
+	return sqldb.Bell{DB: e.db, Dialect: e.dialect, Identity: e.identity, Subject: dialect.Subject{
+		Table: e.quoted, Election: e.election, Where: leader.where, Args: leader.args,
+	}}
+}
+
+// announce tells watchers of a change of leader that has been committed.
+func (e electionRows) announce(c change) {
+	if !c.newLeader {
+		return
+	}
+	reign := dialect.Reign{Leader: c.leaderID, Term: c.term}
+	if c.leaderID == "" {
+		e.led.Delete(e.election)
+	} else {
+		e.led.Store(e.election, reign)
+	}
+	e.bell().Ring(reign)
+}
+
+// watch is Watcher.Watch.
+func (e electionRows) watch(ctx context.Context, changed func()) error {
+	err := e.usable(ctx)
+	if err == nil {
+		// What this process has led since before anybody watched, or since before a
+		// connection broke; of a reign that another has ended meanwhile it does no harm.
+		led, _ := e.led.Load(e.election)
+		reign, _ := led.(dialect.Reign)
+		err = e.bell().Watch(ctx, reign, changed)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("election: watch %v: %w", e, err)
+}
