@@ -38,6 +38,9 @@ const (
 	callEvict  callKind = "remove members"
 )
 
+// aside reports whether nothing hangs on k: it ends when there is more important work.
+func (k *call) aside() bool { return k.kind == callAll || k.kind == callEvict }
+
 type reply struct {
 	record  *Record
 	members []*Member

@@ -189,7 +189,7 @@ func (c *campaign) handoverFor(q request, now clock.Instant) (*handover, error) 
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("%w: %q is not a member", ErrUnknownMember, q.target)
-	case c.self.expired(q.target, now.Mono):
+	case c.self.expired(q.target, now.Mono) && (c.self.watches || c.self.rows[q.target] == nil):
 		return nil, fmt.Errorf("%w: %q has been silent for its whole lease", ErrUnknownMember, q.target)
 	case heir.Declines:
 		return nil, fmt.Errorf("%w: %q does not campaign at present", ErrUnknownMember, q.target)

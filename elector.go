@@ -104,6 +104,7 @@ type elector struct {
 
 	leading atomic.Pointer[leading] // nil while not leading
 	view    atomic.Pointer[view]    // nil before RunElection
+	wakeUps atomic.Pointer[wakeUps] // nil before the storage has said anything
 	feed    feed
 
 	mu         sync.Mutex
@@ -164,6 +165,9 @@ func (e *elector) Status() Status {
 		return s
 	}
 	s.State, s.RenewedAt, s.Err = v.state, v.renewedAt, v.err
+	if w := e.wakeUps.Load(); w != nil {
+		s.Watching, s.WatchErr = w.watching, w.err
+	}
 	s.Leadership, s.Members = v.current().clone(), v.live()
 	if l := e.leading.Load(); l != nil {
 		s.TrustLeft = max(0, l.trust.left(l.clock.Now()))

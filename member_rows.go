@@ -75,23 +75,29 @@ func newMemberChange(before, after *Member) (c memberChange, err error) {
 	return c, checkText("Member.ID", c.id, maxIDBytes)
 }
 
-// keepsApart returns the error of every call on member rows, if any.
-func (e electionRows) keepsApart(ctx context.Context) error {
+// hasPlace returns the error of every call on member rows, if any.
+func (e electionRows) hasPlace(ctx context.Context) error {
 	if err := e.usable(ctx); err != nil {
 		return err
 	}
-	switch grown, err := e.isGrown(ctx, e.db); {
-	case err != nil:
+	if grown, err := e.isGrown(ctx, e.db); err != nil || grown {
 		return err
-	case !grown:
-		return fmt.Errorf("%w: %w", errors.ErrUnsupported, e.schemaError(ctx))
+	}
+	return fmt.Errorf("%w: %w", errors.ErrUnsupported, e.schemaError(ctx))
+}
+
+// keepsApart returns the error of every write of member rows, if any: whoever may not
+// remove them shall not begin with them. (An observer needs no right but to read.)
+func (e electionRows) keepsApart(ctx context.Context) error {
+	if err := e.hasPlace(ctx); err != nil {
+		return err
 	}
 	return sqldb.Retry(ctx, func() error { return e.mayRemove(ctx) })
 }
 
 // getMembers is MemberStorage.GetMembers.
 func (e electionRows) getMembers(ctx context.Context, ids []string) (found []*Member, err error) {
-	if err = e.keepsApart(ctx); err == nil {
+	if err = e.hasPlace(ctx); err == nil {
 		err = sqldb.Retry(ctx, func() (err error) {
 			found, err = e.readMembers(ctx, ids)
 			return err
@@ -119,16 +125,17 @@ func (e electionRows) readMembers(ctx context.Context, ids []string) (found []*M
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		var id string
-		var text sql.NullString
+		var id, text sql.NullString
 		if err := rows.Scan(&id, &text); err != nil {
 			return nil, err
 		}
 		m := new(Member)
-		if err := json.Unmarshal([]byte(text.String), m); err != nil {
-			return nil, fmt.Errorf("decode entry of %q: %w", id, err)
-		}
-		if m.ID == id && (len(ids) == 0 || slices.Contains(ids, id)) {
+		err := json.Unmarshal([]byte(text.String), m)
+		switch {
+		case err != nil && len(ids) > 0:
+			return nil, fmt.Errorf("decode entry of %q: %w", id.String, err)
+		case err != nil: // one that somebody has spoilt shall not hide all others
+		case m.ID == id.String && (len(ids) == 0 || slices.Contains(ids, m.ID)):
 			found = append(found, m)
 		}
 	}
@@ -179,13 +186,20 @@ func (e electionRows) writeMember(ctx context.Context, q sqldb.Execer, c memberC
 	return err
 }
 
+// insertMember makes room, and then fills it as an update does: the statement that
+// passes over existing rows passes over values that the columns cannot hold, too.
 func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c memberChange) error {
 	r := e.memberRow(c.id)
 	inserted, err := e.insertRow(ctx, q, r, newRow{
-		"id": nil, "leader_id": c.id, "record": c.text, "version": *c.to, "election": e.election, "slot": memberSlot(c.id),
+		"id": nil, "leader_id": "", "record": "", "version": 0, "election": e.election, "slot": memberSlot(c.id),
 	})
 	if err == nil && !inserted {
 		err = fmt.Errorf("entry of %q: %w", c.id, ErrRecordConflict)
 	}
+	if err != nil {
+		return err
+	}
+	_, err = sqldb.Exec(ctx, q, e.sql(e.dialect.BoundedWrite+"UPDATE % SET leader_id = ?, record = ?, version = ? WHERE "+r.where),
+		append([]any{c.id, c.text, *c.to}, r.args...)...)
 	return err
 }

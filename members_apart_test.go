@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -125,31 +126,52 @@ func TestLeaderRemovesItsPredecessor(t *testing.T) {
 	})
 }
 
+// snatched removes b's row, once, just before b's change of leader is stored.
+type snatched struct {
+	*storagetest.Memory
+	once *sync.Once
+}
+
+func (s snatched) snatch(changed bool) {
+	if !changed {
+		return
+	}
+	s.once.Do(func() {
+		rows := s.Rows()
+		delete(rows.Members, "b")
+		s.SetRows(rows)
+	})
+}
+
+func (s snatched) Update(ctx context.Context, r *election.Record, changed bool) error {
+	s.snatch(changed)
+	return s.Memory.Update(ctx, r, changed)
+}
+
+func (s snatched) UpdateWithMember(ctx context.Context, r *election.Record, changed bool, before, after *election.Member) error {
+	s.snatch(changed)
+	return s.Memory.UpdateWithMember(ctx, r, changed, before, after)
+}
+
 // A member whose row is gone is a member again before, or as, it leads.
 func TestMemberWhoseRowIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := storagetest.NewMemory()
 		p := newParty(t)
-		var dead atomic.Bool
-		a := p.join("a", cutOff(memory, &dead))
+		a := p.join("a", memory.Handle())
 		waitFor(t, time.Minute, "a leads", a.IsLeader)
-		joined := make(chan struct{})
-		b := p.join("b", memory.Handle(), func(c *election.Config) {
+		member := make(chan bool, 1)
+		b := p.join("b", snatched{memory.Handle(), new(sync.Once)}, func(c *election.Config) {
 			c.LeaderCallback = func(ctx context.Context) error {
-				if _, ok := memory.Rows().Members["b"]; ok {
-					close(joined)
-				}
+				_, ok := memory.Rows().Members["b"]
+				member <- ok
 				return stay(ctx)
 			}
 		})
-		<-time.After(time.Second)
-		dead.Store(true)
-		<-time.After(election.DefaultLeaseDuration - election.DefaultRenewInterval - 100*time.Millisecond)
-		rows := memory.Rows()
-		rows.Members = nil
-		memory.SetRows(rows)
+		<-time.After(5 * time.Second)
+		_ = a.leave()
 		waitFor(t, time.Minute, "b leads", b.IsLeader)
-		<-joined
+		require.True(t, <-member)
 	})
 }
 
@@ -175,9 +197,9 @@ func TestMemberRowsGoBack(t *testing.T) {
 		rows := memory.Rows()
 		rows.Members = backup.Members
 		memory.SetRows(rows)
-		<-lost
+		waitFor(t, time.Minute, "b notices", func() bool { return len(lost) > 0 })
 		<-time.After(time.Minute)
-		require.Empty(t, lost, "once")
+		require.Len(t, lost, 1, "once")
 		require.Equal(t, []string{"a", "b"}, idsOf(a.GetMembers()))
 		require.Len(t, p.log.all(), 1)
 	})
@@ -248,7 +270,7 @@ func TestMembersWithoutTheRightToRemove(t *testing.T) {
 		kind.must(t, db.Open(t)) // creates the table
 		handle := restricted(t, db, "SELECT, INSERT, UPDATE").Open(t)
 		s := kind.must(t, handle)
-		_, err := s.(election.MemberStorage).GetMembers(t.Context())
+		err := s.(election.MemberStorage).UpdateMember(t.Context(), nil, &election.Member{ID: "x"})
 		require.ErrorIs(t, err, errors.ErrUnsupported)
 		require.ErrorContains(t, err, "DELETE")
 		p := newParty(t)

@@ -58,6 +58,7 @@ type reignSight struct {
 	term  uint64
 	since time.Duration
 	lease time.Duration // the longest under which its entry was seen; 0 if none was
+	there bool          // its entry stands in the record, where every renewal of a reign is
 }
 
 type nomineeSight struct {
@@ -142,18 +143,22 @@ func (o *observation) sight(m *Member, now time.Duration) sighting {
 // the record names this member in a reign of an earlier process, only that
 // process's entry is a sign of it; our own is not.
 func (o *observation) seeLeader(rec *Record, members map[string]sighting, now time.Duration) {
-	entry, there := members[rec.LeaderID]
-	last, wasThere := o.members[rec.LeaderID]
+	entry, last := members[rec.LeaderID], o.members[rec.LeaderID]
+	_, there := o.base.FindMember(rec.LeaderID) // a member row is no sign of its reign
+	wasThere := o.leader.there
 	ofAnother := rec.LeaderID == o.ownID && entry.nonce == o.ownNonce && rec.Term != o.ownTerm
 	switch {
 	case o.leader.id != rec.LeaderID || o.leader.term != rec.Term:
 		o.leader = reignSight{id: rec.LeaderID, term: rec.Term, since: now}
 	case there && ofAnother:
-	case there && (!wasThere || entry.since != last.since):
+	case there && !wasThere:
+		o.leader.since = now
+	case there && entry.since != last.since:
 		o.leader.since = entry.since
 	case !there && wasThere:
 		o.leader.since = now
 	}
+	o.leader.there = there
 	if there && !ofAnother {
 		o.leader.lease = max(o.leader.lease, entry.lease)
 	}
@@ -165,7 +170,7 @@ func (o *observation) seeLeader(rec *Record, members map[string]sighting, now ti
 // the leader's ID does not shorten the lease.)
 func (o *observation) takeOverAt() time.Duration {
 	lease := o.leader.lease
-	if _, there := o.members[o.leader.id]; !there || lease == 0 {
+	if !o.leader.there || lease == 0 {
 		lease = o.longest
 	}
 	return o.leader.since + lease
@@ -239,7 +244,7 @@ func (o *observation) seeAllRows(found []*Member, now time.Duration) {
 		return
 	}
 	o.seeRows(found, "", now)
-	o.rowsRoster = o.roster() // and not the record's: the answer may be an old one
+	o.rowsRoster = rosterOf(found) // and not the record's: the answer may be an old one
 	o.watches = o.base.LeaderID != "" && o.base.LeaderID == o.ownID && o.base.Term == o.ownTerm
 }
 
@@ -261,21 +266,25 @@ func (o *observation) wantsRows(now, poll time.Duration) bool {
 		return !o.watches || now >= o.rowsAt+poll/2
 	case now < o.rowsAt+time.Duration(len(o.rows))*readPerMember:
 		return false
-	case o.base.LeaderID == "":
+	case o.base.LeaderID == "" || !o.watched():
 		return now >= o.rowsAt+o.ownLease/2
 	}
-	leader, ok := o.base.FindMember(o.base.LeaderID)
-	return ok && leader.Protocol > 0 && o.base.Roster != o.rowsRoster
+	return o.base.Roster != o.rowsRoster
 }
 
-// roster sums up who is kept apart, and all that they say of themselves but that
-// they live.
-func (o *observation) roster() uint64 {
+// watched reports whether whoever leads, or led last, watches what is kept apart.
+func (o *observation) watched() bool {
+	leader, ok := o.base.FindMember(o.base.LeaderID)
+	return o.base.LeaderID == "" || ok && leader.Protocol > 0
+}
+
+// rosterOf sums up who is kept apart, and all that they say of themselves but that
+// they live. Members of every version must come to the same sum, so the fields are
+// named here.
+func rosterOf(rows []*Member) uint64 {
 	var sum uint64
-	for _, m := range o.rows {
-		said := *m
-		said.RenewTime, said.Renewals = time.Time{}, 0
-		text, _ := json.Marshal(said) // no value of a Member fails
+	for _, m := range rows {
+		text, _ := json.Marshal([]any{m.ID, m.Nonce, m.Name, m.Address, m.LeaseDuration, m.Labels, m.Declines}) // none of them fails
 		h := fnv.New64a()
 		_, _ = h.Write(text)
 		sum += h.Sum64() // in whatever order

@@ -198,7 +198,7 @@ func (p *participant) reigning(w write, rec *Record, now clock.Instant) write {
 	apart := !p.together(rec, now.Mono)
 	p.evict(w.record, apart, now.Mono)
 	if p.watches {
-		w.record.Roster = p.roster()
+		w.record.Roster = p.rowsRoster
 	}
 	w.own = p.entry(now, false)
 	w.record.put(w.own)
@@ -230,24 +230,6 @@ func (p *participant) renewed(w write, rec *Record, now clock.Instant, declines 
 		p.remember(w.record)
 	}
 	return w
-}
-
-// leftover is the entry that an earlier process of this member has left apart, which
-// is in the way once ours stands in the record.
-func (p *participant) leftover(rec *Record) *Member {
-	if row := p.rows[p.cfg.ID]; row != nil && row.Nonce != p.ownNonce && !p.isOld(rec) {
-		return row
-	}
-	return nil
-}
-
-// together reports whether the own entry belongs into the record although this
-// member does not lead: there is no other place for it, or a member takes part that
-// knows none, or rec is old, so that only a write on it tells why.
-func (p *participant) together(rec *Record, now time.Duration) bool {
-	return !p.apart || p.isOld(rec) || slices.ContainsFunc(rec.Members, func(m *Member) bool {
-		return m.ID != p.cfg.ID && m.Protocol == 0 && !p.expired(m.ID, now)
-	})
 }
 
 // free reports whether the leadership may be taken.
@@ -325,158 +307,6 @@ func (p *participant) silent(now time.Duration) (rows []*Member) {
 	return rows
 }
 
-// entry is a fresh own entry.
-func (p *participant) entry(now clock.Instant, declines bool) *Member {
-	p.renewals++
-	wall := now.Time().UTC()
-	if !wall.After(p.written) {
-		wall = p.written.Add(time.Nanosecond) // a frozen or stepped-back clock
-	}
-	p.written = wall
-	p.recent[p.renewals%uint64(len(p.recent))] = wall
-	m := &Member{
-		ID: p.cfg.ID, Name: p.cfg.Name, Address: p.cfg.Address,
-		LeaseDuration: p.cfg.LeaseDuration, RenewTime: wall, Labels: p.cfg.Labels,
-		Nonce: p.ownNonce, Renewals: p.renewals, Declines: declines,
-	}
-	if p.apart {
-		m.Protocol = 1
-	}
-	return m
-}
-
-// floor is the term floor that next must hold: an old record may remember more
-// than we do.
-func (p *participant) floor(next *Record) uint64 {
-	if floor := max(p.term, next.TermFloor); floor > next.Term {
-		return floor
-	}
-	return 0
-}
-
-// remember lets the record remember what this process does.
-func (p *participant) remember(next *Record) *Record {
-	next.TermFloor = p.floor(next)
-	switch {
-	case next.Version == 0:
-		next.History = p.ownNonce
-	case next.History == "": // an older member dropped it
-		next.History = p.history
-	}
-	return next
-}
-
-// whose says who wrote the entry with this member's ID.
-type whose int
-
-const (
-	entryOwn     whose = iota // this process, or nobody that lives
-	entryForeign              // another process that may live: leave it alone
-	entryRival                // another process that lives
-)
-
-// identify judges the entry with this member's ID; nil if there is none. An
-// entry of another process is left alone until it has stood still for a whole
-// lease; one that still moves a whole lease after first sight, or that replaced
-// our own, is a second live process.
-func (p *participant) identify(own *Member, now time.Duration) whose {
-	switch {
-	case own == nil || own.Nonce == p.ownNonce:
-		return entryOwn
-	case own.Nonce == "" && p.wrote(own.RenewTime):
-		return entryOwn // an older member rewrote the record and dropped our nonce
-	case p.joined || p.lives(own.ID):
-		return entryRival
-	case p.expired(own.ID, now):
-		return entryOwn
-	}
-	return entryForeign
-}
-
-// wrote reports whether this process may have written an entry with that
-// RenewTime.
-func (p *participant) wrote(renewTime time.Time) bool {
-	return !renewTime.IsZero() &&
-		(renewTime.Equal(p.ackedAt) || slices.ContainsFunc(p.recent[:], renewTime.Equal))
-}
-
-// lost returns nil while rec, which is not old, still records this process's
-// reign of that term, else the cause of its end.
-func (p *participant) lost(rec *Record, term uint64, now time.Duration) error {
-	back := p.wentBack(rec, now)
-	switch {
-	case rec.LeaderID == p.cfg.ID && rec.Term == term && !rec.Unguarded && !back:
-		return nil
-	case rec.LeaderID == p.cfg.ID || back:
-		return ErrHistoryLost
-	}
-	return ErrLeaseExpired
-}
-
-// wentBack reports whether rec, although not old, is of another history than the
-// one seen: that went back, and has since grown past the version seen. Then it was
-// created by another process, its term is lower, or our own entry is older than one that was acknowledged there, or
-// it is missing though nobody had a reason to evict it.
-func (p *participant) wentBack(rec *Record, now time.Duration) bool {
-	own, ok := rec.FindMember(p.cfg.ID)
-	switch {
-	case rec.Term < p.leader.term, rec.History != "" && p.history != "" && rec.History != p.history:
-		return true
-	case !p.inside || !p.ownRead: // it may be kept apart by now
-		return false
-	case ok:
-		return own.Nonce == p.ownNonce && own.Renewals < p.acked
-	}
-	return p.joined && !p.expired(p.cfg.ID, now)
-}
-
-// replaced reports whether an entry of another process with the own ID stands in
-// rec, or apart from it, although this member has joined. With a reign at stake
-// that is a rival. Without one
-// it may also be an earlier process's entry in a restored record: this member
-// starts anew, and learns whether the other one lives.
-func (p *participant) replaced(rec *Record, now time.Duration) bool {
-	own, ok := p.whole(rec).FindMember(p.cfg.ID)
-	return ok && p.joined && p.identify(own, now) == entryRival
-}
-
-// forget makes this process a newcomer to a history that is not the one it saw.
-func (p *participant) forget(now time.Duration) {
-	p.loseHistory(now)
-	p.joined, p.inside, p.ownRead = false, false, !p.apart
-}
-
-// provesLoss reports whether w, planned on base, could be stored only because
-// history went back: base was old, or so was the own entry that it replaced, or
-// that was gone though nobody had a reason to remove it.
-func (p *participant) provesLoss(w *write, base *Record) bool {
-	switch {
-	case w.record != nil && p.isOld(base):
-		return true
-	case !p.joined || p.inside || !w.apart():
-		return false
-	case w.before == nil:
-		return !p.evicted
-	}
-	return w.before.Nonce == p.ownNonce && w.before.Renewals < p.acked
-}
-
-// needsOwn reports whether what is kept apart under the own ID has to be read
-// before a write is planned.
-func (p *participant) needsOwn() bool { return p.apart && (!p.joined || !p.ownRead) }
-
-// seeOwn takes in what is kept apart under the own ID.
-func (p *participant) seeOwn(found []*Member, now time.Duration) {
-	p.evicted = len(found) == 0 && p.expired(p.cfg.ID, now)
-	p.seeRows(found, p.cfg.ID, now)
-	p.ownRead = true
-}
-
-// cannotKeepApart is told by a storage that has no place for entries (any more).
-func (p *participant) cannotKeepApart() {
-	p.apart, p.ownRead, p.rows = false, true, map[string]*Member{}
-}
-
 // refused takes in that w lost against another write: nothing of it is stored,
 // so its counter may be used again.
 func (p *participant) refused(w *write) {
@@ -508,7 +338,7 @@ func (p *participant) stored(w *write, now time.Duration) {
 	}
 	switch {
 	case w.after != nil:
-		p.rows[p.cfg.ID] = w.after
+		p.rows[p.cfg.ID], p.evicted = w.after, false
 	case w.before != nil:
 		delete(p.rows, p.cfg.ID)
 	}

@@ -188,18 +188,27 @@ func TestTrap12FollowersEntryTakenOver(t *testing.T) {
 // The leader crashes and restarts, but is kept from campaigning: it gives up what
 // its earlier process held, and another member leads.
 func TestTrap12RestartThatDeclines(t *testing.T) {
+	for name, storage := range map[string]func(election.Storage) election.Storage{
+		"apart":         func(s election.Storage) election.Storage { return s },
+		"in the record": func(s election.Storage) election.Storage { return plain{s} },
+	} {
+		t.Run(name, func(t *testing.T) { restartThatDeclines(t, storage) })
+	}
+}
+
+func restartThatDeclines(t *testing.T, storage func(election.Storage) election.Storage) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := storagetest.NewMemory()
 		p := newParty(t)
 		var dead atomic.Bool
-		p.join("a", cutOff(memory, &dead))
+		p.join("a", storage(cutOff(memory, &dead)))
 		synctest.Wait()
 		dead.Store(true)
-		again := p.join("a", memory.Handle())
+		again := p.join("a", storage(memory.Handle()))
 		synctest.Wait()
 		require.NoError(t, again.ResignLeader(t.Context(), 24*time.Hour))
-		<-time.After(15 * time.Second)
-		b := p.join("b", memory.Handle())
+		<-time.After(15 * time.Second) // virtual time
+		b := p.join("b", storage(memory.Handle()))
 		waitFor(t, time.Minute, "b leads", b.IsLeader)
 		p.log.requireSound(t)
 	})

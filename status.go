@@ -31,4 +31,8 @@ type Status struct {
 	RenewedAt time.Time
 	// Err is the last storage error, nil once a call has succeeded since.
 	Err error
+	// Watching says that the storage tells of changes of leader; else they are found
+	// by polling, and WatchErr says why, if the storage knows.
+	Watching bool
+	WatchErr error
 }

@@ -38,7 +38,7 @@ func (o *observation) show(c clock.Clock, scope string) view {
 	for _, m := range o.record.Members {
 		if s, ok := o.members[m.ID]; ok {
 			until := s.since + s.lease
-			if _, apart := o.rows[m.ID]; apart && !o.watches {
+			if _, apart := o.rows[m.ID]; apart && !o.watches && o.watched() {
 				until = max(until, v.until+s.lease) // the leader watches it for us
 			}
 			v.members = append(v.members, seenMember{m, until})

@@ -92,8 +92,21 @@ func NewFaulty(storage election.Storage, faults Faults, seed uint64) election.St
 		wire:    wire{fates: fates{dice: rand.New(rand.NewPCG(seed, 0)), faults: faults}},
 		backend: &foreignBackend{Storage: storage},
 	}
-	if _, ok := storage.(election.MemberStorage); ok {
+	_, apart := storage.(election.MemberStorage)
+	watcher, watches := storage.(election.Watcher)
+	switch {
+	case apart && watches:
+		return struct {
+			apartFaulty
+			election.Watcher
+		}{apartFaulty{f}, watcher}
+	case apart:
 		return apartFaulty{f}
+	case watches:
+		return struct {
+			*faulty
+			election.Watcher
+		}{f, watcher}
 	}
 	return f
 }

@@ -225,3 +225,72 @@ func (l apartLink) UpdateMember(ctx context.Context, before, after *election.Mem
 func (l apartLink) UpdateWithMember(ctx context.Context, record *election.Record, isLeaderChanged bool, before, after *election.Member) error {
 	return l.write(ctx, Write{Record: record, IsLeaderChanged: isLeaderChanged, Before: before, After: after})
 }
+
+// ringingLink is a link to a storage that tells of changes of leader: late, and not of
+// all.
+type ringingLink struct{ apartLink }
+
+var _ election.Watcher = ringingLink{}
+
+// Watch implements election.Watcher. Now and then it breaks.
+func (l ringingLink) Watch(ctx context.Context, changed func()) error {
+	rings := l.process.world.bells.add(l.process)
+	defer l.process.world.bells.remove(l.process)
+	changed()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-rings:
+		}
+		x := l.draw()
+		time.Sleep(x.before) // virtual time
+		l.process.machine.awake()
+		switch {
+		case l.process.isDead():
+			return ErrRefused
+		case x.lost:
+			return ErrLost
+		case !x.refused:
+			changed()
+		}
+	}
+}
+
+// bells are those who are told of changes of leader.
+type bells struct {
+	mu    sync.Mutex
+	rings map[*process]chan struct{}
+}
+
+func (b *bells) add(p *process) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rings == nil {
+		b.rings = map[*process]chan struct{}{}
+	}
+	b.rings[p] = make(chan struct{}, 1)
+	return b.rings[p]
+}
+
+func (b *bells) remove(p *process) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.rings, p)
+}
+
+// ring tells all but the one whose change it was: that would come at the same moment
+// as its reply.
+func (b *bells) ring(by *process) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for p, ring := range b.rings {
+		if p == by {
+			continue
+		}
+		select {
+		case ring <- struct{}{}:
+		default:
+		}
+	}
+}

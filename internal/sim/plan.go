@@ -24,6 +24,7 @@ type plan struct {
 	twins    bool // a second process runs under a member's ID
 	apart    bool // members' entries can be kept apart from the record,
 	mixed    bool // but not by all of them
+	rings    bool // members are told of changes of leader, mostly
 }
 
 // Faults says how often a storage call goes wrong, and how. Every share is
@@ -64,6 +65,7 @@ func newPlan(dice *rand.Rand, members int, length time.Duration) plan {
 	p.twins = dice.IntN(4) == 0
 	p.apart = dice.IntN(4) > 0
 	p.mixed = dice.IntN(4) == 0
+	p.rings = dice.IntN(2) == 0
 	p.drawRates(dice)
 	p.faults = drawFaults(dice)
 	return p

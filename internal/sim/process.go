@@ -61,6 +61,9 @@ func (w *world) start(id string, m *machine) *process {
 	var storage election.Storage = p.link
 	if w.plan.apart && (!w.plan.mixed || dice.IntN(3) > 0) {
 		storage = apartLink{p.link}
+		if w.plan.rings {
+			storage = ringingLink{apartLink{p.link}}
+		}
 	}
 	config := election.Config{
 		ID: id, Storage: storage, LeaderCallback: callback,

@@ -60,6 +60,7 @@ type world struct {
 	members []*member
 	twins   []*process // of members that run already
 	old     *older
+	bells   bells
 	running sync.WaitGroup // everything that outlives the call that started it
 	quiet   atomic.Bool
 }
@@ -201,6 +202,11 @@ func (b ownBackend) update(ctx context.Context, p *process, w Write) error {
 		defer cancel()
 		ctx = limited
 	}
-	w.Stored = func(before, after *election.Record) { b.judge.stored(p, before, after, w.IsLeaderChanged) }
+	w.Stored = func(before, after *election.Record) {
+		b.judge.stored(p, before, after, w.IsLeaderChanged)
+		if w.IsLeaderChanged {
+			b.bells.ring(p)
+		}
+	}
 	return b.database.Update(ctx, w)
 }

@@ -1,0 +1,251 @@
+package election
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sqlelect/election/internal/clock"
+)
+
+// startRound looks at the record when that is due.
+func (c *campaign) startRound(now clock.Instant) {
+	if c.call != nil && c.call.aside() && now.Mono >= c.nextRound {
+		c.call.cancel() // its answer is not waited for
+		c.call = nil
+	}
+	if c.call != nil || now.Mono < c.nextRound {
+		return
+	}
+	if c.caller.busy() {
+		c.fail(now, fmt.Errorf("%d storage calls hang and ignore their ctx", maxCalls))
+		return
+	}
+	c.call = c.caller.get(now)
+	c.round = c.call
+}
+
+// take handles the reply to the storage call under way.
+func (c *campaign) take(r reply, now clock.Instant) {
+	k := c.call
+	switch {
+	case errors.Is(r.err, errors.ErrUnsupported) && k.kind != callGet && (k.write == nil || k.write.apart()):
+		// The table has no place for entries: all go into the record.
+		if k.write != nil {
+			c.self.refused(k.write)
+		}
+		c.self.cannotKeepApart()
+		c.endRound(now.Mono)
+	case errors.Is(r.err, ErrRecordConflict) && k.kind == callUpdate:
+		// Nothing was stored by this call. Look again soon; the others try too.
+		c.self.refused(k.write)
+		c.conflicts++
+		c.endRound(now.Mono + c.clock.Jitter(min(c.cfg.RenewInterval/4, 2*time.Millisecond<<min(c.conflicts, 10))))
+	case r.err != nil:
+		c.fail(now, k.explain(r.err, c.caller.timeout))
+	case k.kind == callGet:
+		c.read(r.record, now)
+	case k.kind == callOwn:
+		c.readOwn(k.base, r.members, now)
+	case k.kind == callUpdate:
+		c.acknowledged(k, now)
+	case k.kind == callAll:
+		c.readMembers(r.members, now)
+	default:
+		c.rest(now)
+	}
+}
+
+// read takes in the record.
+func (c *campaign) read(rec *Record, now clock.Instant) {
+	c.self.hear(rec, now.Mono)
+	if c.self.isOld(rec) {
+		c.doubt(rec, now)
+	} else {
+		c.oldReads = 0
+		c.observe(rec, now)
+	}
+	if c.self.needsOwn() {
+		c.call = c.caller.own(c.clock.Read(), c.round, rec, c.cfg.ID)
+		return
+	}
+	c.decide(rec, now)
+}
+
+// readOwn takes in what is kept apart under the own ID.
+func (c *campaign) readOwn(rec *Record, found []*Member, now clock.Instant) {
+	c.self.seeOwn(found, now.Mono)
+	if c.reign == nil && !c.self.isOld(rec) && c.self.replaced(rec, now.Mono) {
+		c.loseHistory(now)
+		c.endRound(now.Mono)
+		return
+	}
+	c.decide(rec, now)
+}
+
+// decide starts the write that follows from what was read.
+func (c *campaign) decide(rec *Record, now clock.Instant) {
+	c.lookedAt = now.Mono
+	w := c.self.plan(rec, now, c.want(now))
+	switch w.move {
+	case moveWait:
+		c.lookAround(now)
+	case moveLeft:
+		c.left = true
+		c.settleRelease()
+		c.rest(now)
+	case moveExhausted:
+		c.fail(now, fmt.Errorf("the record's term leaves no room for a higher one: highest seen is %d", c.self.term))
+	case moveDuplicate:
+		if !c.stopping {
+			c.report(now, Event{Kind: EventDuplicate})
+		}
+		c.rest(now)
+		c.left = true // the entry is the other's
+		c.stop(now, fmt.Errorf("%w: %q", ErrDuplicateMember, c.cfg.ID), ErrDuplicateMember)
+	default:
+		c.call = c.caller.update(c.clock.Read(), c.round, rec, &w)
+	}
+}
+
+// doubt handles an answer older than what was seen. Whoever can tries a write on
+// it: a lagging replica's is refused, one to a history that went back is not.
+// (A write on the newest record seen could find its version in the new history,
+// under another record, and undo that.) Where no write can be tried, a whole lease
+// without a newer answer decides.
+func (c *campaign) doubt(rec *Record, now clock.Instant) {
+	if c.oldReads == 0 {
+		c.oldSince = now.Mono
+	}
+	c.oldReads++
+	if !c.self.joined && now.Mono >= c.oldSince+c.self.longest {
+		c.loseHistory(now)
+		c.observe(rec, now)
+	}
+}
+
+// observe takes in a record that is not old, and steps down if it no longer
+// records this member's reign.
+func (c *campaign) observe(rec *Record, now clock.Instant) {
+	id, term := c.self.leader.id, c.self.leader.term
+	if r := c.reign; r != nil && r.cause == nil {
+		if cause := c.self.lost(rec, r.term, now.Mono); cause != nil {
+			c.loseLease(now, cause)
+		}
+	}
+	if c.self.wentBack(rec, now.Mono) || c.reign == nil && c.self.replaced(rec, now.Mono) {
+		c.loseHistory(now)
+	}
+	c.self.see(rec, now.Mono)
+	c.noteRecord(rec, id, term, now)
+}
+
+// acknowledged takes in that k's write was stored.
+func (c *campaign) acknowledged(k *call, now clock.Instant) {
+	w := k.write
+	if c.self.provesLoss(w, k.base) {
+		c.loseHistory(now)
+		if r := c.reign; r != nil && r.cause == nil {
+			c.loseLease(now, ErrHistoryLost)
+		}
+	}
+	if !c.self.joined {
+		c.report(now, Event{Kind: EventJoined})
+	}
+	id, term := c.self.leader.id, c.self.leader.term
+	c.self.stored(w, now.Mono)
+	if w.record != nil {
+		c.noteRecord(w.record, id, term, now)
+	}
+	c.conflicts, c.oldReads = 0, 0
+	if w.own != nil {
+		c.renewAt = k.started.Mono + c.cfg.RenewInterval - c.clock.Jitter(c.cfg.RenewInterval/10)
+		c.renewedAt = k.started.Time()
+	}
+	if w.move == moveRelease || w.move == moveLeave {
+		c.left = w.move == moveLeave
+		if w.record != nil && changesLeader(k.base, w.record) {
+			c.report(now, Event{Kind: EventReleased, Term: w.record.Term})
+		}
+	}
+	switch w.move {
+	case moveRenew:
+		c.extend(k, now)
+	case moveAcquire:
+		if !c.begin(k, now) {
+			c.endRound(now.Mono)
+			return
+		}
+	}
+	c.lookAround(now)
+}
+
+// lookAround ends the round, with a look at all that is kept apart where that is
+// called for.
+func (c *campaign) lookAround(now clock.Instant) {
+	c.rest(now)
+	if c.self.apart && !c.stopping && !c.caller.busy() && c.self.wantsRows(now.Mono, c.cfg.RenewInterval) {
+		c.call = c.caller.all(c.clock.Read())
+	}
+}
+
+// readMembers takes in all that is kept apart. The leader removes what has stood
+// still for its lease.
+func (c *campaign) readMembers(found []*Member, now clock.Instant) {
+	c.self.seeAllRows(found, now.Mono)
+	c.rest(now)
+	if silent := c.self.silent(now.Mono); len(silent) > 0 && c.reign != nil && !c.caller.busy() {
+		const some = 32 // in one go: nothing hangs on it, and the renewal waits
+		c.call = c.caller.evict(c.clock.Read(), silent[:min(len(silent), some)])
+	}
+}
+
+// fail ends the round with an error. Whatever was written may or may not be
+// stored; the next read tells.
+func (c *campaign) fail(now clock.Instant, err error) {
+	if k := c.call; k != nil && k.write != nil {
+		c.self.unsure(k.write)
+	}
+	c.lastErr = err
+	c.report(now, Event{Kind: EventStorageError, Err: err})
+	if k := c.call; k != nil && k.aside() {
+		c.call = nil // the round had ended well before it: its pace stands
+		return
+	}
+	c.failures++
+	c.endRound(now.Mono + c.backoff(c.cfg.RenewInterval/2))
+}
+
+// rest ends the round until the own entry is due or the leadership may be free.
+func (c *campaign) rest(now clock.Instant) {
+	c.failures, c.lastErr = 0, nil
+	at := c.renewAt
+	if at <= now.Mono { // due, but not ours to write at present
+		at = now.Mono + c.cfg.RenewInterval
+	}
+	if !c.stopping && c.reign == nil {
+		for _, free := range []time.Duration{max(c.self.freeAt(), c.heldBack), c.self.ownExpiry()} {
+			if free > c.lookedAt { // it may have passed while a write was under way
+				at = min(at, max(free, now.Mono))
+			}
+		}
+	}
+	if c.release != nil || c.stopping && c.reign == nil && !c.left {
+		at = now.Mono + c.backoff(c.cfg.RenewInterval/4)
+	}
+	c.endRound(at)
+}
+
+func (c *campaign) endRound(next time.Duration) {
+	c.call, c.round = nil, nil
+	c.nextRound = next
+	if c.lookAgain {
+		c.lookAgain, c.nextRound = false, 0
+	}
+}
+
+// backoff grows with the failures in a row, up to most, and is jittered.
+func (c *campaign) backoff(most time.Duration) time.Duration {
+	d := min(most, 5*time.Millisecond<<min(c.failures, 16))
+	return d/2 + c.clock.Jitter(d/2)
+}

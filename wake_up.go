@@ -1,0 +1,79 @@
+package election
+
+import (
+	"context"
+	"time"
+
+	"github.com/sqlelect/election/internal/clock"
+)
+
+// Where the storage can tell of changes of leader, a member looks at the record when
+// it does, and not only at its next poll. That is a hint: whatever is told, told late or
+// not told, what a member does follows from what it reads.
+
+// wakeUps is what is known of a storage's hints.
+type wakeUps struct {
+	watching bool
+	err      error // why not
+}
+
+// watch has the storage wake this member up, until stop is called. Stop waits for
+// the storage for a moment.
+func (c *campaign) watch() (stop func()) {
+	storage, ok := c.cfg.Storage.(Watcher)
+	if !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(c.caller.ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			err := storage.Watch(ctx, c.changed)
+			c.wakeUps.Store(&wakeUps{err: err})
+			timer := c.clock.NewTimer(c.cfg.LeaseDuration) // until then, polling must do
+			select {
+			case <-ctx.Done():
+			case <-timer.C():
+			}
+			timer.Stop()
+		}
+	}()
+	return func() {
+		cancel()
+		timer := c.clock.NewTimer(c.caller.grace())
+		defer timer.Stop()
+		select {
+		case <-ended:
+		case <-timer.C():
+		}
+	}
+}
+
+// changed is called by the storage, on a goroutine of its own.
+func (c *campaign) changed() {
+	if w := c.wakeUps.Load(); w == nil || !w.watching {
+		c.wakeUps.Store(&wakeUps{watching: true})
+	}
+	select {
+	case c.woken <- struct{}{}:
+	default: // it is going to look
+	}
+}
+
+// wakeSpread is for how long, for each member, wake-ups are spread, so that not all
+// look, and one that may lead writes, at once.
+const wakeSpread = 20 * time.Microsecond
+
+// wake looks at the record soon. A leader does not: what it is told of is its own
+// doing, or will end its next renewal.
+func (c *campaign) wake(now clock.Instant) {
+	switch {
+	case c.reign != nil && c.reign.cause == nil:
+	case c.call != nil:
+		c.lookAgain = true
+	default:
+		spread := min(c.cfg.RenewInterval/4, time.Duration(len(c.self.members))*wakeSpread)
+		c.nextRound = min(c.nextRound, now.Mono+c.clock.Jitter(spread))
+	}
+}
