@@ -519,6 +519,7 @@ func TestTrap12RestartOnALaggingReplica(t *testing.T) {
 		memory := storagetest.NewMemory()
 		p := newParty(t)
 		var crashed atomic.Bool
+		var mu sync.Mutex
 		var past []*election.Record
 		storage := &hooked{Storage: memory.Handle()}
 		storage.get = func(ctx context.Context, next func(context.Context) (*election.Record, error)) (*election.Record, error) {
@@ -526,15 +527,21 @@ func TestTrap12RestartOnALaggingReplica(t *testing.T) {
 				return nil, errors.New("crashed")
 			}
 			record, err := next(ctx)
+			mu.Lock()
+			defer mu.Unlock()
 			past = append(past, record.Clone())
 			return record, err
 		}
 		p.join("a", storage)
 		<-time.After(15 * time.Second)
 		crashed.Store(true)
+		mu.Lock()
 		past = past[len(past)-4:]
+		mu.Unlock()
 		lagging := &hooked{Storage: memory.Handle()}
 		lagging.get = func(ctx context.Context, next func(context.Context) (*election.Record, error)) (*election.Record, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			if len(past) == 0 {
 				return next(ctx)
 			}
