@@ -31,7 +31,7 @@ func (c *campaign) watch() (stop func()) {
 		for ctx.Err() == nil {
 			err := storage.Watch(ctx, c.changed)
 			c.wakeUps.Store(&wakeUps{err: err})
-			timer := c.clock.NewTimer(c.cfg.LeaseDuration) // until then, polling must do
+			timer := c.clock.NewTimer(min(c.cfg.LeaseDuration, DefaultLeaseDuration)) // until then, polling must do
 			select {
 			case <-ctx.Done():
 			case <-timer.C():
