@@ -38,8 +38,8 @@ func (p *participant) lost(rec *Record, term uint64, now time.Duration) error {
 
 // wentBack reports whether rec, although not old, is of another history than the
 // one seen: that went back, and has since grown past the version seen. Then it was
-// created by another process, its term is lower, or our own entry is older than one that was acknowledged there, or
-// it is missing though nobody had a reason to evict it.
+// created by another process, its term is lower, or our own entry is older than one
+// that was acknowledged there, or missing though nobody had a reason to evict it.
 func (p *participant) wentBack(rec *Record, now time.Duration) bool {
 	own, ok := rec.FindMember(p.cfg.ID)
 	switch {

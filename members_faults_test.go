@@ -66,12 +66,7 @@ func TestLeaderWithoutAnEntryButWithARow(t *testing.T) {
 		a := p.join("a", memory.Handle())
 		waitFor(t, time.Minute, "a leads", a.IsLeader)
 		var off atomic.Bool
-		p.join("b", tapped{Memory: memory.Handle(), get: func() error {
-			if off.Load() {
-				return errors.New("cut off")
-			}
-			return nil
-		}})
+		p.join("b", cutOff(memory, &off))
 		<-time.After(30 * time.Second)
 		v := memory.Rows().Record.Version
 		waitFor(t, time.Minute, "a renews", func() bool { return memory.Rows().Record.Version > v })

@@ -81,9 +81,8 @@ func (p *participant) wrote(renewTime time.Time) bool {
 
 // replaced reports whether an entry of another process with the own ID stands in
 // rec, or apart from it, although this member has joined. With a reign at stake
-// that is a rival. Without one
-// it may also be an earlier process's entry in a restored record: this member
-// starts anew, and learns whether the other one lives.
+// that is a rival. Without one it may also be an earlier process's entry in a
+// restored record: this member starts anew, and learns whether the other one lives.
 func (p *participant) replaced(rec *Record, now time.Duration) bool {
 	own, ok := p.whole(rec).FindMember(p.cfg.ID)
 	return ok && p.joined && p.identify(own, now) == entryRival

@@ -17,7 +17,7 @@ import (
 
 // rareLooks is a member that hardly ever polls.
 func rareLooks(c *election.Config) {
-	c.LeaseDuration, c.RenewInterval, c.RenewDeadline = 8*time.Hour, time.Hour, 5*time.Hour
+	c.LeaseDuration, c.RenewInterval, c.RenewDeadline = 3*time.Minute, 45*time.Second, 2*time.Minute
 }
 
 // A resignation, and a transfer, are heard of long before the next poll.
@@ -32,7 +32,7 @@ func TestWokenByAChange(t *testing.T) {
 		waitFor(t, time.Minute, "both are told of changes", func() bool { return a.Status().Watching && b.Status().Watching })
 		waitFor(t, time.Minute, "b knows the leader", func() bool { _, ok := b.GetLeader(); return ok })
 		require.NoError(t, a.ResignLeader(t.Context(), time.Hour))
-		waitFor(t, time.Minute, "b leads", b.IsLeader)
+		waitFor(t, 20*time.Second, "b leads, sooner than it polls", b.IsLeader)
 		p.stopAll()
 		p.log.requireSound(t)
 	})

@@ -84,8 +84,13 @@ func (k storageKind) named(t testing.TB, db *sql.DB, name string) election.Stora
 func TestWatchHearsChangesOfLeader(t *testing.T) {
 	t.Parallel()
 	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
-		for _, name := range []string{"", "named 'ä'?"} {
-			a, b := kind.named(t, db.Open(t), name), kind.named(t, db.Open(t), name)
+		for table, name := range map[string]string{"": "", "what? 50%": "named 'ä'?"} {
+			open := func() election.Storage {
+				s, err := kind.open(db.Open(t), table, name)
+				require.NoError(t, err)
+				return s
+			}
+			a, b := open(), open()
 			far := listen(t, b)
 			mustLead(t, a, "a")
 			far.hear(t)

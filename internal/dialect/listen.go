@@ -15,7 +15,7 @@ type Subject struct {
 	Election string // its name, the empty one included
 	// Where, with question marks for Args, selects the leader row.
 	Where string
-	Args  []any // each a string, an int or an int64
+	Args  []any
 }
 
 // Key tells the subject from every other one of its database, in 32 characters
@@ -72,10 +72,6 @@ func (d *Dialect) ReignLock(s Subject, r Reign) ReignLock {
 	}
 	return d.reignLock(s, r)
 }
-
-// Inline puts the arguments, each a string, an int or an int64, in place of the
-// question marks of query, which has no others.
-func (d *Dialect) Inline(query string, args []any) string { return inline(query, args, d.literal) }
 
 // Discard closes conn instead of giving it back to the pool.
 func Discard(conn *sql.Conn) { _ = restore(conn, true) }

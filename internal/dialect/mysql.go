@@ -80,7 +80,6 @@ func MySQL() *Dialect {
 		},
 		listen:    listenMySQL,
 		reignLock: reignLockMySQL,
-		literal:   mysqlLiteral,
 	}
 }
 

@@ -54,9 +54,8 @@ func PostgreSQL() *Dialect {
 		fence: func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 			return &postgresFence{conn: conn}, nil
 		},
-		gate:    gatePostgres,
-		listen:  listenPostgres,
-		literal: postgresLiteral,
+		gate:   gatePostgres,
+		listen: listenPostgres,
 	}
 }
 

@@ -36,7 +36,6 @@ func SQLite() *Dialect {
 		identity:   identitySQLite,
 		fence:      fenceSQLite,
 		listen:     listenSQLite,
-		literal:    sqliteLiteral,
 	}
 }
 

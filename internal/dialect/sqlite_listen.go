@@ -3,8 +3,6 @@ package dialect
 import (
 	"context"
 	"database/sql"
-	"encoding/hex"
-	"fmt"
 	"time"
 )
 
@@ -60,11 +58,3 @@ func (l *sqliteListener) Wait(ctx context.Context, _ []Watched, nudge <-chan str
 // Close gives the connection back, on which nothing was set: closing it could
 // drop a database that is in memory.
 func (l *sqliteListener) Close() { _ = l.conn.Close() }
-
-// sqliteLiteral writes a value into a statement's text.
-func sqliteLiteral(arg any) string {
-	if s, ok := arg.(string); ok {
-		return "CAST(x'" + hex.EncodeToString([]byte(s)) + "' AS TEXT)"
-	}
-	return fmt.Sprint(arg)
-}

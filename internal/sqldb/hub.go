@@ -144,14 +144,17 @@ func (h *hub) run(ctx context.Context) error {
 }
 
 func (h *hub) listen(ctx context.Context) (conn *sql.Conn, listener dialect.Listener, err error) {
-	err = OnLiveConn(func() error {
-		if conn, err = h.db.Conn(ctx); err != nil {
+	// Again where a lock is in the way: the watchers come back only after a while.
+	err = Retry(ctx, func() error {
+		return OnLiveConn(func() error {
+			if conn, err = h.db.Conn(ctx); err != nil {
+				return err
+			}
+			if listener, err = h.dialect.Listen(ctx, h.db, conn); err != nil {
+				_ = conn.Close() // fails for one that was discarded
+			}
 			return err
-		}
-		if listener, err = h.dialect.Listen(ctx, h.db, conn); err != nil {
-			_ = conn.Close() // fails for one that was discarded
-		}
-		return err
+		})
 	})
 	return conn, listener, err
 }
@@ -199,13 +202,20 @@ func (h *hub) saw(key string, reign dialect.Reign) {
 // read returns what each of the rows holds now, in one statement.
 func (h *hub) read(ctx context.Context, conn *sql.Conn, watched []dialect.Watched) ([]dialect.Reign, error) {
 	parts := make([]string, len(watched))
+	var args []any
 	for i, w := range watched {
-		// Without parameters, so that no engine prepares a statement that changes
-		// with every watcher.
-		parts[i] = "SELECT " + strconv.Itoa(i) + " AS place, COALESCE(leader_id, ''), version FROM " + w.Table +
-			" WHERE " + h.dialect.Inline(w.Where, w.Args)
+		parts[i] = "SELECT " + strconv.Itoa(i) + " AS place, COALESCE(leader_id, ''), version FROM % WHERE " + w.Where
+		args = append(args, w.Args...)
 	}
-	rows, err := Strings(ctx, conn, 3, strings.Join(parts, " UNION ALL "))
+	// The tables last: their names may hold whatever stands for something here.
+	var query strings.Builder
+	for i, part := range strings.Split(h.dialect.Rebind(strings.Join(parts, " UNION ALL ")), "%") {
+		if i > 0 {
+			query.WriteString(watched[i-1].Table)
+		}
+		query.WriteString(part)
+	}
+	rows, err := Strings(ctx, conn, 3, query.String(), args...)
 	if err != nil {
 		return nil, err
 	}
