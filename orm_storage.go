@@ -93,17 +93,29 @@ func openORMFromSQLDB(pool *sql.DB, tableName string) (*ORMStorage, error) {
 	defer cancel()
 	var db *gorm.DB
 	err = sqldb.Retry(ctx, func() (err error) { // gorm asks the database for its version
-		db, err = gorm.Open(dialectorFor(rows.dialect, pool), &gorm.Config{Logger: logger.Discard})
+		db, err = gorm.Open(dialectorFor(rows.dialect, lentPool{pool, ctx}), &gorm.Config{Logger: logger.Discard})
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open gorm: %w", err)
 	}
+	db.ConnPool, db.Statement.ConnPool = pool, pool
 	return &ORMStorage{rows: rows, db: db, guardTimeout: DefaultGuardTimeout}, nil
 }
 
+// lentPool is a handle as gorm.Open gets to see it, which asks without a deadline and
+// closes a *sql.DB that does not answer at once: this one is the caller's.
+type lentPool struct {
+	gorm.ConnPool
+	ctx context.Context
+}
+
+func (p lentPool) QueryRowContext(_ context.Context, query string, args ...any) *sql.Row {
+	return p.ConnPool.QueryRowContext(p.ctx, query, args...)
+}
+
 // dialectorFor is gorm's name for an engine.
-func dialectorFor(d *dialect.Dialect, pool *sql.DB) gorm.Dialector {
+func dialectorFor(d *dialect.Dialect, pool gorm.ConnPool) gorm.Dialector {
 	switch d.Name {
 	case "MariaDB", "MySQL":
 		return mysql.New(mysql.Config{Conn: pool})

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"gorm.io/driver/sqlite"
@@ -71,6 +72,44 @@ func TestAutoMigratedTableIsGrown(t *testing.T) {
 		mustLead(t, s.Election("shard"), "b")
 		require.NoError(t, s.TxnWithLeaderLock(t.Context(), "a", func(*gorm.DB) error { return nil }))
 	})
+}
+
+// A database that does not answer gorm's question for its version at once costs the
+// caller neither the storage nor the handle.
+func TestORMStorageLeavesTheHandleOpen(t *testing.T) {
+	for name, tc := range map[string]struct {
+		refusals int
+		refusal  error
+	}{"busy": {3, &mysql.MySQLError{Number: 1213}}, "broken": {1, errors.New("out of order")}} {
+		t.Run(name, func(t *testing.T) {
+			dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+				pool, sent := db.OpenCounted(t)
+				left, asked := tc.refusals, 0
+				sent.Refuse(func(text string) error {
+					if text == "SELECT VERSION()" && db.Engine == "mysql" || text == "select sqlite_version()" {
+						asked++
+						if ours := db.Engine == "mysql" && asked == 1; !ours && left > 0 {
+							left--
+							return tc.refusal
+						}
+					}
+					return nil
+				})
+				s, err := election.NewORMStorageFromSQLDB(pool, "")
+				switch {
+				case db.Engine == "postgres": // gorm asks nothing of it
+					require.NoError(t, err)
+				case name == "broken":
+					require.ErrorIs(t, err, tc.refusal)
+				default:
+					require.NoError(t, err)
+					require.Zero(t, left)
+					mustLead(t, s, "a")
+				}
+				require.NoError(t, pool.Ping())
+			})
+		})
+	}
 }
 
 // Whatever state a user's handle is in, the guarded session starts clean and

@@ -14,6 +14,15 @@ type Statements struct {
 	sent []string
 	// broken is the number of the connections that were open at the last Break.
 	broken, opened int
+	refuse         func(text string) error
+}
+
+// Refuse makes every statement from here on fail for which refuse returns an error,
+// before it is sent.
+func (s *Statements) Refuse(refuse func(text string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = refuse
 }
 
 // Break makes every connection that is open now fail from here on, as if the
@@ -32,6 +41,9 @@ func (s *Statements) add(n int, text string) error {
 		return driver.ErrBadConn
 	}
 	s.sent = append(s.sent, text)
+	if s.refuse != nil {
+		return s.refuse(text)
+	}
 	return nil
 }
 
