@@ -35,6 +35,7 @@ type campaign struct {
 	conflicts int           // writes lost in a row
 	brief     int           // reigns in a row that the callback ended early
 	lookedAt  time.Duration // when the last write, or none, was decided on
+	seenAt    time.Duration // when the call was made that last read the record or wrote it
 	oldReads  int           // answers in a row older than what was seen
 	oldSince  time.Duration // the first of them
 
@@ -53,6 +54,7 @@ type campaign struct {
 type release struct {
 	term     uint64
 	handover handover
+	tried    bool // on the record as it was last seen
 }
 
 func newCampaign(ctx context.Context, e *elector) *campaign {

@@ -2,6 +2,8 @@ package election
 
 import (
 	"cmp"
+	"encoding/binary"
+	"hash/fnv"
 	"math"
 	"slices"
 	"time"
@@ -245,6 +247,28 @@ func (p *participant) free(rec *Record, recorded bool, now time.Duration) bool {
 		return rec.Nominee == nil || p.named(rec.Nominee) || now >= p.nominee.since+p.cfg.RenewInterval
 	}
 	return now >= p.takeOverAt()
+}
+
+// rank is how many members come before this one when the leadership is free, in an
+// order that is the same for all who see the same members, and another one in each
+// term: so that a thousand candidates do not write at once.
+func (p *participant) rank() (before int) {
+	if p.record == nil || p.named(p.record.Nominee) {
+		return 0
+	}
+	own := drawLot(p.cfg.ID, p.term)
+	for _, m := range p.record.Members {
+		if m.ID != p.record.LeaderID && drawLot(m.ID, p.term) < own {
+			before++
+		}
+	}
+	return before
+}
+
+func drawLot(id string, term uint64) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(binary.LittleEndian.AppendUint64([]byte(id), term)) // never fails
+	return h.Sum64()
 }
 
 // freeAt is the moment from which free may hold for the newest record seen.

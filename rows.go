@@ -178,7 +178,8 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	case err != nil:
 	case change.newLeader || change.version == 0 || change.member.id != "":
 		wait := lockWait(ctx)
-		options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait}
+		options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait,
+			Committed: func() { e.announce(change) }}
 		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
 			if change.newLeader || change.version == 0 {
 				if err := e.dialect.Gate(ctx, tx, e.quoted, e.election, wait); err != nil {
@@ -187,9 +188,6 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 			}
 			return e.replace(ctx, tx, change)
 		})
-		if err == nil {
-			e.announce(change)
-		}
 	default:
 		// A renewal is one statement and touches one row, so that it neither
 		// waits for guarded transactions nor holds them up.

@@ -2,7 +2,6 @@ package election
 
 import (
 	"context"
-	"time"
 
 	"github.com/sqlelect/election/internal/clock"
 )
@@ -61,10 +60,6 @@ func (c *campaign) changed() {
 	}
 }
 
-// wakeSpread is for how long, for each member, wake-ups are spread, so that not all
-// look, and one that may lead writes, at once.
-const wakeSpread = 20 * time.Microsecond
-
 // wake looks at the record soon. A leader does not: what it is told of is its own
 // doing, or will end its next renewal.
 func (c *campaign) wake(now clock.Instant) {
@@ -73,7 +68,6 @@ func (c *campaign) wake(now clock.Instant) {
 	case c.call != nil:
 		c.lookAgain = true
 	default:
-		spread := min(c.cfg.RenewInterval/4, time.Duration(len(c.self.members))*wakeSpread)
-		c.nextRound = min(c.nextRound, now.Mono+c.clock.Jitter(spread))
+		c.nextRound = min(c.nextRound, now.Mono+c.turn())
 	}
 }

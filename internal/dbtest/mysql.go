@@ -28,7 +28,8 @@ var mysqlServer = sync.OnceValues(func() (*server, error) {
 })
 
 // mysqlDatabases are a schema as the driver sees it by default, and one where
-// UPDATE counts the rows that matched and not those that changed.
+// UPDATE counts the rows that matched and not those that changed, and the driver
+// sends parameters within the statement and not to a prepared one.
 func mysqlDatabases(t testing.TB) ([]*Database, string) {
 	server, err := mysqlServer()
 	if err != nil {
@@ -37,7 +38,9 @@ func mysqlDatabases(t testing.TB) ([]*Database, string) {
 	name := mysqlProduct(t, server.dsn)
 	return []*Database{
 		mysqlSchema(t, name, server.dsn, nil),
-		mysqlSchema(t, name+"-found-rows", server.dsn, func(c *mysql.Config) { c.ClientFoundRows = true }),
+		mysqlSchema(t, name+"-found-rows", server.dsn, func(c *mysql.Config) {
+			c.ClientFoundRows, c.InterpolateParams = true, true
+		}),
 	}, ""
 }
 

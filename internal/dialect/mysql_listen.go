@@ -24,9 +24,9 @@ const mysqlLockWait = time.Second
 // wait for one lock only, so several subjects are polled, all in one statement.
 type mysqlListener struct {
 	conn *sql.Conn
-	// The lock that was found free though its reign went on has no holder: the
-	// leader's process has yet to take it, or does not watch, or is an older one. It
-	// is asked for again after some pauses, each time twice as many, instead of
+	// The lock that was found free: its reign has ended; or it has no holder, because
+	// the leader's process has yet to take it, or does not watch, or is an older one.
+	// It is asked for again after some pauses, each time twice as many, instead of
 	// spinning.
 	free         string
 	pauses, left int
@@ -48,20 +48,26 @@ func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-cha
 	}
 	ctx, cancel := context.WithTimeout(ctx, mysqlLockWait+deadAfter)
 	defer cancel()
+	var used bool // before
 	var got, freed sql.NullInt64
 	// Freed in the same statement, for the next one in the queue.
-	err := l.conn.QueryRowContext(ctx, "SELECT GET_LOCK('"+lock+"', "+seconds(mysqlLockWait)+"), RELEASE_LOCK('"+lock+"')").Scan(&got, &freed)
+	err := l.conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK('"+lock+"') IS NOT NULL, GET_LOCK('"+lock+"', "+seconds(mysqlLockWait)+
+		"), RELEASE_LOCK('"+lock+"')").Scan(&used, &got, &freed)
 	if got.Valid && got.Int64 == 0 { // somebody held it all the time
 		l.free = ""
 		return "", err
 	}
 	const mostPauses = 64
+	heard := ""
 	l.pauses = min(2*l.pauses, mostPauses)
 	if lock != l.free {
 		l.free, l.pauses = lock, 1
+		if used && got.Valid {
+			heard = watched[0].Key()
+		}
 	}
 	l.left = l.pauses
-	return "", err
+	return heard, err
 }
 
 // Close closes the connection, with whatever it holds or still waits for.

@@ -185,15 +185,20 @@ func (h *hub) compare(ctx context.Context, conn *sql.Conn, watched []dialect.Wat
 	return nil
 }
 
+// saw takes in what a row holds, and rings if that is new.
 func (h *hub) saw(key string, reign dialect.Reign) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	row := h.rows[key]
-	if row == nil || row.seen && row.Reign == reign {
+	if row == nil {
 		return
 	}
 	told := row.told
-	row.seen, row.told, row.Reign = true, false, reign
+	row.told = false
+	if row.seen && row.Reign == reign {
+		return
+	}
+	row.seen, row.Reign = true, reign
 	if !told {
 		row.ring()
 	}

@@ -73,6 +73,8 @@ type TxOptions struct {
 	// waits of at most Wait; restore undoes that in the end.
 	Prepare func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
 	Wait    time.Duration
+	// Committed, where it is not nil, is called as soon as COMMIT has succeeded.
+	Committed func()
 }
 
 // InTx runs body in a transaction, and again in a new one while the error is of
@@ -138,7 +140,11 @@ func inTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.
 	if err := body(tx); err != nil {
 		return err
 	}
-	return tx.Commit()
+	err = tx.Commit()
+	if err == nil && options.Committed != nil {
+		options.Committed()
+	}
+	return err
 }
 
 // Execer is a *sql.DB, *sql.Conn or *sql.Tx.
