@@ -44,6 +44,7 @@ type campaign struct {
 	leaveBy  time.Duration // when to stop trying to leave
 	exit     error         // what RunElection returns
 
+	shown     view // of what was seen up to its changes
 	lastTick  clock.Instant
 	renewedAt time.Time
 	lastErr   error

@@ -236,7 +236,10 @@ func (c *campaign) state() State {
 
 // publish shows the state to other goroutines and tells the observers.
 func (c *campaign) publish(s State) {
-	v := c.self.show(c.clock, c.scope)
+	if c.shown.changes != c.self.changes || c.view.Load() == nil {
+		c.shown = c.self.show(c.clock, c.scope)
+	}
+	v := c.shown
 	v.state, v.renewedAt, v.err = s, c.renewedAt, c.lastErr
 	c.view.Store(&v)
 	c.feed.publish(v.current())

@@ -1,10 +1,8 @@
 package election_test
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -54,49 +52,21 @@ func members(b *testing.B, db *dbtest.Database, n int, latency, length time.Dura
 	handle.SetMaxOpenConns(64)
 	handle.SetMaxIdleConns(64)
 	storage := openSQL(b, handle)
-	ctx, cancel := context.WithCancel(b.Context())
-	electors := make([]election.Elector, n)
-	var running sync.WaitGroup
 	start := time.Now()
-	for i := range electors {
-		e, err := election.NewElector(election.Config{ID: fmt.Sprintf("member-%04d", i), Address: "10.0.0.1:8080", Storage: storage, LeaderCallback: stay})
-		require.NoError(b, err)
-		electors[i] = e
-		running.Go(func() { _ = e.RunElection(ctx) })
-	}
-	defer running.Wait()
-	defer cancel()
-	leader := func() election.Elector {
-		for _, e := range electors {
-			if e.IsLeader() {
-				return e
-			}
-		}
-		return nil
-	}
-	known := func() int {
-		if e := leader(); e != nil {
-			return len(e.GetMembers())
-		}
-		return 0
-	}
+	c := gather(b, n, func(cfg *election.Config) { cfg.Storage = storage })
+	joined := time.Since(start)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for known() < n {
-		require.Less(b, time.Since(start), 2*time.Minute, "they do not all become members")
-		<-tick.C
-	}
-	joined := time.Since(start)
 	for settle := time.Now(); time.Since(settle) < 3*election.DefaultLeaseDuration; { // until all have read of all
 		<-tick.C
 	}
-	led, changes, dropped := leader(), 0, 0
+	led, changes, dropped := c.leader(), 0, 0
 	statements.Take()
 	bytes, began := proxy.Passed(), time.Now()
 	for time.Since(began) < length {
 		<-tick.C
-		dropped = max(dropped, n-known())
-		if now := leader(); now != nil && now != led {
+		dropped = max(dropped, n-c.known())
+		if now := c.leader(); now != nil && now != led {
 			led, changes = now, changes+1
 		}
 	}

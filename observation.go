@@ -34,6 +34,7 @@ type observation struct {
 	rowsAt     time.Duration
 	rowsRoster uint64
 	watches    bool // all of it was read in the reign of this process that lasts
+	changes    int  // of what show shows
 
 	leader  reignSight
 	nominee nomineeSight
@@ -97,6 +98,7 @@ func (o *observation) hear(rec *Record, now time.Duration) {
 func (o *observation) see(rec *Record, now time.Duration) {
 	o.hear(rec, now)
 	o.base = rec
+	o.changes++
 	if rec.History != "" {
 		o.history = rec.History
 	}
@@ -240,6 +242,7 @@ func (o *observation) seeRows(found []*Member, id string, now time.Duration) {
 // seeAllRows takes in all that is kept apart.
 func (o *observation) seeAllRows(found []*Member, now time.Duration) {
 	o.rowsRead, o.rowsAt = true, now
+	o.changes++
 	if o.base == nil {
 		return
 	}
@@ -297,6 +300,7 @@ func rosterOf(rows []*Member) uint64 {
 // followed by this member before the longest lease it knows has passed.
 func (o *observation) loseHistory(now time.Duration) {
 	o.barred = now + o.longest
+	o.changes++
 	o.base, o.record, o.rows, o.rowsRead, o.history = nil, nil, map[string]*Member{}, false, ""
 	o.members = map[string]sighting{}
 	o.leader = reignSight{since: now}

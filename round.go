@@ -235,6 +235,10 @@ func (c *campaign) fail(now clock.Instant, err error) {
 	c.endRound(now.Mono + c.backoff(c.cfg.RenewInterval/2))
 }
 
+// leaseEndSpread is for how long, for each member, candidates are spread at the end of
+// a lease, with fresh jitter each time.
+const leaseEndSpread = 20 * time.Microsecond
+
 // rest ends the round until the own entry is due or the leadership may be free.
 func (c *campaign) rest(now clock.Instant) {
 	c.failures, c.lastErr = 0, nil
@@ -243,9 +247,12 @@ func (c *campaign) rest(now clock.Instant) {
 		at = now.Mono + c.cfg.RenewInterval
 	}
 	if !c.stopping && c.reign == nil {
+		// The moments at which members first saw the last renewal lie apart as their polls
+		// do; this is for when they do not.
+		spread := c.clock.Jitter(min(c.cfg.RenewInterval/4, time.Duration(len(c.self.members))*leaseEndSpread))
 		for _, free := range []time.Duration{max(c.self.freeAt(), c.heldBack), c.self.ownExpiry()} {
 			if free > c.lookedAt { // it may have passed while a write was under way
-				at = min(at, max(free+c.turn(), now.Mono))
+				at = min(at, max(free+spread, now.Mono))
 			}
 		}
 	}
@@ -253,19 +260,6 @@ func (c *campaign) rest(now clock.Instant) {
 		at = now.Mono + c.backoff(c.cfg.RenewInterval/4)
 	}
 	c.endRound(at)
-}
-
-// turnLength is about how long a look and an acquisition take.
-const turnLength = 2 * time.Millisecond
-
-// turn is how long this member waits, once the leadership is free, for those whose turn
-// is before its own. The first one waits for nobody.
-func (c *campaign) turn() time.Duration {
-	before := c.self.rank()
-	if before == 0 {
-		return 0
-	}
-	return min(c.cfg.RenewInterval/4, time.Duration(before)*turnLength+c.clock.Jitter(turnLength))
 }
 
 func (c *campaign) endRound(next time.Duration) {

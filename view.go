@@ -17,6 +17,7 @@ type view struct {
 	leadership Leadership
 	until      time.Duration // when the leader's lease is over here
 	members    []seenMember  // sorted by ID
+	changes    int           // of the observation, up to which it goes
 	state      State
 	renewedAt  time.Time
 	err        error
@@ -30,7 +31,7 @@ type seenMember struct {
 // show makes the view of what o has seen. The view shares the entries of o's
 // record, which nobody changes any more.
 func (o *observation) show(c clock.Clock, scope string) view {
-	v := view{clock: c, until: o.takeOverAt()}
+	v := view{clock: c, until: o.takeOverAt(), changes: o.changes}
 	if o.record == nil {
 		return v
 	}

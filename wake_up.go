@@ -2,6 +2,7 @@ package election
 
 import (
 	"context"
+	"time"
 
 	"github.com/sqlelect/election/internal/clock"
 )
@@ -58,6 +59,19 @@ func (c *campaign) changed() {
 	case c.woken <- struct{}{}:
 	default: // it is going to look
 	}
+}
+
+// turnLength is about how long a look and an acquisition take.
+const turnLength = 2 * time.Millisecond
+
+// turn is how long this member waits, when all are told of a change at once, for those
+// whose turn is before its own. The first one waits for nobody.
+func (c *campaign) turn() time.Duration {
+	before := c.self.rank()
+	if before == 0 {
+		return 0
+	}
+	return min(c.cfg.RenewInterval/4, time.Duration(before)*turnLength+c.clock.Jitter(turnLength))
 }
 
 // wake looks at the record soon. A leader does not: what it is told of is its own
