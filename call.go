@@ -53,6 +53,8 @@ type caller struct {
 	ctx     context.Context // values for the calls; outlives RunElection's ctx
 	timeout time.Duration   // for one round of a Get and an Update
 	open    []*call         // not known to have ended
+	// patience is for how long the calls of this round may wait for company.
+	patience time.Duration
 }
 
 // busy reports whether too many calls hang to make another.
@@ -155,7 +157,7 @@ func (c *caller) evict(now clock.Instant, silent []*Member) *call {
 }
 
 func (c *caller) start(k *call, now clock.Instant, f func(context.Context) reply) {
-	ctx, cancel := context.WithTimeout(c.ctx, k.giveUp-now.Mono)
+	ctx, cancel := context.WithTimeout(withPatience(c.ctx, c.patience), k.giveUp-now.Mono)
 	k.started, k.cancel, k.done, k.ended = now, cancel, make(chan reply, 1), make(chan struct{})
 	c.open = append(c.open, k)
 	go func() {

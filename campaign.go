@@ -27,6 +27,7 @@ type campaign struct {
 	release *release // after a reign, until the record no longer names it
 
 	nextRound time.Duration // when to look at the record again
+	routine   bool          // and then only because the own entry is due
 	lookAgain bool          // right after this round: it changed meanwhile
 	woken     chan struct{} // receives when the storage says that it changed
 	renewAt   time.Duration // when the own entry is due
@@ -200,7 +201,7 @@ func (c *campaign) stop(now clock.Instant, err, cause error) {
 // leaveSoon starts the time in which leaving the record is tried.
 func (c *campaign) leaveSoon(now clock.Instant) {
 	c.leaveBy = now.Mono + max(c.cfg.RenewInterval, c.caller.timeout)
-	c.nextRound = now.Mono
+	c.lookBy(now.Mono)
 }
 
 // wakeAt is when tick or startRound next has something to do.

@@ -59,7 +59,7 @@ func (c *campaign) drain(now clock.Instant, cause error, h handover) {
 	c.leading.Store(nil)
 	r.cancel(cause)
 	if now.Mono > c.seenAt+c.caller.timeout/2 && c.failures == 0 {
-		c.nextRound = now.Mono // for the release, while the callback returns
+		c.lookBy(now.Mono) // for the release, while the callback returns
 	}
 	c.report(now, Event{Kind: EventDraining, Term: r.term, Err: cause})
 }
@@ -105,7 +105,7 @@ func (c *campaign) callbackReturned(result callbackResult, now clock.Instant) {
 	c.heldBack = max(c.heldBack, now.Mono+r.handover.pause)
 	c.settleRelease() // of an earlier reign, whose release was overtaken
 	c.release = &release{term: r.term, handover: r.handover}
-	c.nextRound = now.Mono
+	c.lookBy(now.Mono)
 	err := result.err
 	if result.panic != nil {
 		err = result.panic

@@ -11,7 +11,6 @@ import (
 	"hash/fnv"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/sqlelect/election/internal/sqldb"
 )
@@ -98,10 +97,7 @@ func (e electionRows) keepsApart(ctx context.Context) error {
 // getMembers is MemberStorage.GetMembers.
 func (e electionRows) getMembers(ctx context.Context, ids []string) (found []*Member, err error) {
 	if err = e.hasPlace(ctx); err == nil {
-		err = sqldb.Retry(ctx, func() (err error) {
-			found, err = e.readMembers(ctx, ids)
-			return err
-		})
+		found, err = e.findMembers(ctx, ids)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("election: read members of %v: %w", e, err)
@@ -109,37 +105,44 @@ func (e electionRows) getMembers(ctx context.Context, ids []string) (found []*Me
 	return found, nil
 }
 
-func (e electionRows) readMembers(ctx context.Context, ids []string) (found []*Member, err error) {
-	query, args := "SELECT leader_id, record FROM % WHERE election = ? AND ", []any{e.election}
-	if len(ids) == 0 {
-		query, args = query+"slot >= ?", append(args, firstMember)
-	} else {
-		query += "slot IN (?" + strings.Repeat(", ?", len(ids)-1) + ")"
-		for _, id := range ids {
-			args = append(args, memberSlot(id))
+func (e electionRows) findMembers(ctx context.Context, ids []string) (found []*Member, err error) {
+	if e.election != "" && len(ids) == 0 {
+		if found, shared, err := e.shared.members.ask(ctx, e.election); shared {
+			return found, err
 		}
 	}
-	rows, err := e.db.QueryContext(ctx, e.sql(query), args...)
-	if err != nil {
-		return nil, err
+	err = sqldb.Retry(ctx, func() (err error) {
+		found, err = e.readMembers(ctx, ids)
+		return err
+	})
+	return found, err
+}
+
+func (e electionRows) readMembers(ctx context.Context, ids []string) ([]*Member, error) {
+	if len(ids) == 0 {
+		all, err := e.readAllMembers(ctx, []string{e.election})
+		return all[0], err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
+	args := []any{e.election}
+	for _, id := range ids {
+		args = append(args, memberSlot(id))
+	}
+	var found []*Member
+	err := e.query(ctx, "SELECT leader_id, record FROM % WHERE election = ? AND slot IN "+in(len(ids)), args, func(rows *sql.Rows) error {
 		var id, text sql.NullString
 		if err := rows.Scan(&id, &text); err != nil {
-			return nil, err
+			return err
 		}
 		m := new(Member)
-		err := json.Unmarshal([]byte(text.String), m)
-		switch {
-		case err != nil && len(ids) > 0:
-			return nil, fmt.Errorf("decode entry of %q: %w", id.String, err)
-		case err != nil: // one that somebody has spoilt shall not hide all others
-		case m.ID == id.String && (len(ids) == 0 || slices.Contains(ids, m.ID)):
+		if err := json.Unmarshal([]byte(text.String), m); err != nil {
+			return fmt.Errorf("decode entry of %q: %w", id.String, err)
+		}
+		if m.ID == id.String && slices.Contains(ids, m.ID) {
 			found = append(found, m)
 		}
-	}
-	return found, rows.Err()
+		return nil
+	})
+	return found, err
 }
 
 // updateMember is MemberStorage.UpdateMember.
@@ -155,13 +158,23 @@ func (e electionRows) updateMember(ctx context.Context, before, after *Member) e
 		options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait}
 		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error { return e.writeMember(ctx, tx, c) })
 	default:
-		// As with the record: a renewal is one statement on one row.
-		err = sqldb.Retry(ctx, func() error { return e.writeMember(ctx, e.db, c) })
+		err = e.renewMember(ctx, c)
 	}
 	if err != nil {
 		return fmt.Errorf("election: update member %q of %v: %w", c.id, e, err)
 	}
 	return nil
+}
+
+// renewMember is as renewRecord.
+func (e electionRows) renewMember(ctx context.Context, c memberChange) error {
+	if c.to != nil {
+		renewed, err := e.renewTogether(ctx, renewal{e.election, memberSlot(c.id), *c.from, *c.to, c.id, c.text})
+		if renewed || err != nil {
+			return err
+		}
+	}
+	return sqldb.Retry(ctx, func() error { return e.writeMember(ctx, e.db, c) })
 }
 
 // writeMember replaces the member row if it is still as c expects.

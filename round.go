@@ -21,6 +21,10 @@ func (c *campaign) startRound(now clock.Instant) {
 		c.fail(now, fmt.Errorf("%d storage calls hang and ignore their ctx", maxCalls))
 		return
 	}
+	c.caller.patience = 0
+	if c.routine {
+		c.caller.patience = c.cfg.RenewInterval / 20
+	}
 	if rec := c.known(now); rec != nil {
 		c.round = &call{giveUp: now.Mono + c.caller.timeout/2}
 		c.decide(rec, now)
@@ -122,6 +126,7 @@ func (c *campaign) decide(rec *Record, now clock.Instant) {
 		c.left = true // the entry is the other's
 		c.stop(now, fmt.Errorf("%w: %q", ErrDuplicateMember, c.cfg.ID), ErrDuplicateMember)
 	default:
+		c.caller.patience /= 10 // those that read together are together already
 		c.call = c.caller.update(c.clock.Read(), c.round, rec, &w)
 	}
 }
@@ -260,11 +265,19 @@ func (c *campaign) rest(now clock.Instant) {
 		at = now.Mono + c.backoff(c.cfg.RenewInterval/4)
 	}
 	c.endRound(at)
+	c.routine = at == c.renewAt && c.nextRound == at
+}
+
+// lookBy brings the next round forward, for a reason that does not wait for company.
+func (c *campaign) lookBy(at time.Duration) {
+	if at <= c.nextRound {
+		c.nextRound, c.routine = at, false
+	}
 }
 
 func (c *campaign) endRound(next time.Duration) {
 	c.call, c.round = nil, nil
-	c.nextRound = next
+	c.nextRound, c.routine = next, false
 	if c.lookAgain {
 		c.lookAgain, c.nextRound = false, 0
 	}

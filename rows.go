@@ -74,22 +74,38 @@ func (e electionRows) usable(ctx context.Context) error {
 
 // get reads both rows in one statement: two would see two moments.
 func (e electionRows) get(ctx context.Context) (*Record, error) {
-	if err := e.usable(ctx); err != nil {
-		return nil, fmt.Errorf("election: read %v: %w", e, err)
-	}
+	err := e.usable(ctx)
 	var found foundRows
-	err := sqldb.Retry(ctx, func() (err error) {
-		found, err = e.read(ctx)
-		return err
-	})
+	if err == nil {
+		found, err = e.find(ctx)
+	}
+	if err == nil {
+		err = found.err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("election: read %v: %w", e, err)
 	}
 	return found.merge(), nil
 }
 
+func (e electionRows) find(ctx context.Context) (found foundRows, err error) {
+	if e.election != "" {
+		if found, shared, err := e.shared.records.ask(ctx, e.election); shared {
+			return found, err
+		}
+	}
+	err = sqldb.Retry(ctx, func() (err error) {
+		found, err = e.read(ctx)
+		return err
+	})
+	return found, err
+}
+
 // foundRows is what is stored of one election; a missing row is nil.
-type foundRows struct{ record, leader *storedRow }
+type foundRows struct {
+	record, leader *storedRow
+	err            error // what is stored cannot be read
+}
 
 type storedRow struct {
 	leaderID string
@@ -98,39 +114,43 @@ type storedRow struct {
 }
 
 func (e electionRows) read(ctx context.Context) (found foundRows, err error) {
-	query, args := "SELECT id, leader_id, record, version FROM % WHERE id IN (?, ?)", []any{recordRowID, leaderRowID}
-	record := int64(recordRowID)
 	if e.election != "" {
-		query, args = "SELECT slot, leader_id, record, version FROM % WHERE election = ? AND slot IN (?, ?)",
-			[]any{e.election, recordSlot, leaderSlot}
-		record = recordSlot
+		all, err := e.readRecords(ctx, []string{e.election})
+		return all[0], err
 	}
-	rows, err := e.db.QueryContext(ctx, e.sql(query), args...)
-	if err != nil {
-		return found, err
+	err = e.query(ctx, "SELECT id, leader_id, record, version FROM % WHERE id IN (?, ?)", []any{recordRowID, leaderRowID},
+		func(rows *sql.Rows) error {
+			var r scannedRow
+			if err := rows.Scan(&r.place, &r.leader, &r.text, &r.version); err != nil {
+				return err
+			}
+			found.add(r, recordRowID)
+			return nil
+		})
+	return found, err
+}
+
+// scannedRow is a record or leader row as it comes; place tells which.
+type scannedRow struct {
+	place        int64
+	leader, text sql.NullString
+	version      int64
+}
+
+// add takes in a row; that at the place record is the record.
+func (f *foundRows) add(r scannedRow, record int64) {
+	s := storedRow{leaderID: r.leader.String, version: r.version}
+	switch {
+	case s.version < 0:
+		f.err = fmt.Errorf("row %d holds the version %d", r.place, s.version)
+	case r.place != record:
+		f.leader = &s
+	default:
+		if err := s.record.Scan(r.text.String); err != nil {
+			f.err = fmt.Errorf("row %d: %w", r.place, err)
+		}
+		f.record = &s
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var place int64
-		var text, leader sql.NullString
-		var s storedRow
-		if err := rows.Scan(&place, &leader, &text, &s.version); err != nil {
-			return found, err
-		}
-		s.leaderID = leader.String
-		if s.version < 0 {
-			return found, fmt.Errorf("row %d holds the version %d", place, s.version)
-		}
-		if place != record {
-			found.leader = &s
-			continue
-		}
-		if err := s.record.Scan(text.String); err != nil {
-			return found, fmt.Errorf("row %d: %w", place, err)
-		}
-		found.record = &s
-	}
-	return found, rows.Err()
 }
 
 // merge applies the rules by which the two rows make one Record.
@@ -189,14 +209,23 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 			return e.replace(ctx, tx, change)
 		})
 	default:
-		// A renewal is one statement and touches one row, so that it neither
-		// waits for guarded transactions nor holds them up.
-		err = sqldb.Retry(ctx, func() error { return e.writeRecord(ctx, e.db, change) })
+		err = e.renewRecord(ctx, change)
 	}
 	if err != nil {
 		return fmt.Errorf("election: update %v from version %d: %w", e, change.version, err)
 	}
 	return nil
+}
+
+// renewRecord is one statement and touches one row, so that it neither waits for
+// guarded transactions nor holds them up; or it is part of a statement that skips the
+// rows that it would have to wait for.
+func (e electionRows) renewRecord(ctx context.Context, c change) error {
+	renewed, err := e.renewTogether(ctx, renewal{e.election, recordSlot, c.version, c.version + 1, c.leaderID, c.text})
+	if renewed || err != nil {
+		return err
+	}
+	return sqldb.Retry(ctx, func() error { return e.writeRecord(ctx, e.db, c) })
 }
 
 // lockWait is for how long a change of leader may wait on the server: a little

@@ -48,6 +48,7 @@ type electionTable struct {
 	// removes is set once rows are known to be this user's to remove, as those of
 	// members that leave have to be.
 	removes atomic.Bool
+	shared  shared
 }
 
 // openTable detects the engine, and creates or grows the table where needed.
@@ -70,6 +71,7 @@ func openTable(ctx context.Context, db *sql.DB, name string) (*electionTable, er
 		return nil, fmt.Errorf("table name %w", err)
 	}
 	t := &electionTable{db: db, dialect: d, name: name, identity: identity}
+	t.share()
 	var incomplete *sqldb.MissingError
 	switch err := sqldb.Ensure(ctx, db, d, t.schema()); {
 	case err == nil:

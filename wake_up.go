@@ -82,6 +82,6 @@ func (c *campaign) wake(now clock.Instant) {
 	case c.call != nil:
 		c.lookAgain = true
 	default:
-		c.nextRound = min(c.nextRound, now.Mono+c.turn())
+		c.lookBy(now.Mono + c.turn())
 	}
 }

@@ -43,6 +43,11 @@ type Dialect struct {
 	// elections from working as a sentence, or NULL, or nothing; "" where nothing
 	// can.
 	UnfitSession, UnfitTable string
+	// UpdateMany goes on a WITH renewal (election, slot, was, version, leader_id, record)
+	// and replaces those rows of a quoted table that still have the version was. It
+	// returns election and slot of each, and passes over rows that are locked; nil where
+	// no statement can tell which rows it has changed.
+	UpdateMany func(table string) string
 	// RingsItself: changes of leader are pushed to listeners by their transaction.
 	RingsItself bool
 	// UniqueOf lists (index name, column) of the unique, unconditional indexes of

@@ -44,6 +44,7 @@ func PostgreSQL() *Dialect {
 				WHEN relpersistence = 'u' THEN 'is unlogged: a crash would empty it'
 				WHEN relpersistence = 't' THEN 'is temporary: nobody else can see it' END
 			FROM pg_class WHERE oid = to_regclass(quote_ident(?))`,
+		UpdateMany:  updateManyPostgres,
 		RingsItself: true, // in gatePostgres
 		quote:       `"`,
 		placeholder: func(n int) string { return "$" + strconv.Itoa(n) },
@@ -157,4 +158,11 @@ func postgresLiteral(arg any) string {
 		return "convert_from(decode('" + hex.EncodeToString([]byte(s)) + "', 'hex'), 'UTF8')"
 	}
 	return fmt.Sprint(arg)
+}
+
+func updateManyPostgres(table string) string {
+	const same = `t.election = r.election COLLATE "C" AND t.slot = r.slot`
+	return `, free AS (SELECT t.id FROM ` + table + ` t JOIN renewal r ON ` + same + ` FOR UPDATE OF t SKIP LOCKED)
+		UPDATE ` + table + ` t SET leader_id = r.leader_id, record = r.record, version = r.version
+		FROM renewal r, free WHERE t.id = free.id AND ` + same + ` AND t.version = r.was RETURNING t.election, t.slot`
 }

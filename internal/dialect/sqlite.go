@@ -27,6 +27,10 @@ func SQLite() *Dialect {
 		ColumnsOf:    `SELECT name FROM pragma_table_info(?)`,
 		UniqueOf: `SELECT l.name, i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i
 			WHERE l."unique" = 1 AND l.partial = 0 AND i.name IS NOT NULL ORDER BY l.name, i.seqno`,
+		UpdateMany: func(table string) string {
+			return ` UPDATE ` + table + ` AS t SET leader_id = r.leader_id, record = r.record, version = r.version
+				FROM renewal r WHERE t.election = r.election AND t.slot = r.slot AND t.version = r.was RETURNING election, slot`
+		},
 		quote:       `"`,
 		placeholder: func(int) string { return "?" },
 		// An explicit collation beats whatever the column was declared with.

@@ -1,0 +1,170 @@
+package election
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// What many elections of one table ask for together. The election named "" is asked
+// for alone: its rows are found by other columns.
+
+// shared is what the elections of one table can do together.
+type shared struct {
+	records  gathering[string, foundRows]
+	members  gathering[string, foundMembers]
+	renewals gathering[renewal, bool]
+}
+
+func (t *electionTable) share() {
+	t.shared.records.all = func(ctx context.Context, elections []string) (found []foundRows, err error) {
+		err = sqldb.Retry(ctx, func() (err error) { found, err = t.readRecords(ctx, elections); return err })
+		return found, err
+	}
+	t.shared.members.all = func(ctx context.Context, elections []string) (found []foundMembers, err error) {
+		err = sqldb.Retry(ctx, func() (err error) { found, err = t.readAllMembers(ctx, elections); return err })
+		return found, err
+	}
+	if t.dialect.UpdateMany != nil {
+		t.shared.renewals.all = t.renew
+	}
+}
+
+// in is a list of n parameters.
+func in(n int) string { return "(?" + strings.Repeat(", ?", n-1) + ")" }
+
+func elections(names []string) (args []any, places map[string][]int) {
+	places = make(map[string][]int, len(names))
+	for i, name := range names {
+		if len(places[name]) == 0 {
+			args = append(args, name)
+		}
+		places[name] = append(places[name], i)
+	}
+	return args, places
+}
+
+// readRecords returns what is stored of each election.
+func (t *electionTable) readRecords(ctx context.Context, names []string) ([]foundRows, error) {
+	args, places := elections(names)
+	query := "SELECT election, slot, leader_id, record, version FROM % WHERE election IN " + in(len(args)) + " AND slot IN (?, ?)"
+	all := make([]foundRows, len(names))
+	err := t.query(ctx, query, append(args, recordSlot, leaderSlot), func(rows *sql.Rows) error {
+		var name string
+		var r scannedRow
+		if err := rows.Scan(&name, &r.place, &r.leader, &r.text, &r.version); err != nil {
+			return err
+		}
+		for _, i := range places[name] {
+			all[i].add(r, recordSlot)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// foundMembers is what is kept apart of one election.
+type foundMembers []*Member
+
+// readAllMembers returns the member rows of each election.
+func (t *electionTable) readAllMembers(ctx context.Context, names []string) ([]foundMembers, error) {
+	args, places := elections(names)
+	query := "SELECT election, leader_id, record FROM % WHERE election IN " + in(len(args)) + " AND slot >= ?"
+	all := make([]foundMembers, len(names))
+	err := t.query(ctx, query, append(args, firstMember), func(rows *sql.Rows) error {
+		var name string
+		var id, text sql.NullString
+		if err := rows.Scan(&name, &id, &text); err != nil {
+			return err
+		}
+		for _, i := range places[name] {
+			// One that somebody has spoilt shall not hide all others.
+			if m := new(Member); json.Unmarshal([]byte(text.String), m) == nil && m.ID == id.String {
+				all[i] = append(all[i], m)
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+func (t *electionTable) query(ctx context.Context, query string, args []any, each func(*sql.Rows) error) error {
+	return eachRow(ctx, t.db, t.sql(query), args, each)
+}
+
+func eachRow(ctx context.Context, q sqldb.Execer, query string, args []any, each func(*sql.Rows) error) (err error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// renewal replaces one row, a record or a member's, if it still has the version was.
+type renewal struct {
+	election     string
+	slot         int64
+	was, version int64
+	leaderID     string
+	text         any
+}
+
+// renew reports of each renewal whether it took place. One that did not found another
+// version, or the row locked: it is to be tried alone, which waits.
+func (t *electionTable) renew(ctx context.Context, renewals []renewal) ([]bool, error) {
+	const columns, row = "(election, slot, was, version, leader_id, record)",
+		"(CAST(? AS text), CAST(? AS bigint), CAST(? AS bigint), CAST(? AS bigint), CAST(? AS text), CAST(? AS text))"
+	type key struct {
+		election string
+		slot     int64
+	}
+	places := make(map[key]int, len(renewals))
+	var args []any
+	for i, r := range renewals {
+		k := key{r.election, r.slot}
+		if _, twice := places[k]; twice {
+			continue
+		}
+		places[k] = i
+		args = append(args, r.election, r.slot, r.was, r.version, r.leaderID, r.text)
+	}
+	query := t.dialect.Rebind("WITH renewal "+columns+" AS (VALUES "+row+strings.Repeat(", "+row, len(places)-1)+")") + t.dialect.UpdateMany(t.quoted)
+	var renewed []bool
+	err := sqldb.InTx(ctx, t.db, sqldb.TxOptions{Isolation: t.dialect.Isolation}, func(tx *sql.Tx) error {
+		renewed = make([]bool, len(renewals))
+		return eachRow(ctx, tx, query, args, func(rows *sql.Rows) error {
+			var k key
+			if err := rows.Scan(&k.election, &k.slot); err != nil {
+				return err
+			}
+			i, asked := places[k]
+			if !asked {
+				return fmt.Errorf("renewed slot %d of %q, which was not asked for", k.slot, k.election)
+			}
+			renewed[i] = true
+			return nil
+		})
+	})
+	return renewed, err
+}
+
+// renewTogether reports whether r took place, together with others. If it did not,
+// without an error, it is to be tried alone.
+func (e electionRows) renewTogether(ctx context.Context, r renewal) (renewed bool, err error) {
+	if e.election == "" {
+		return false, nil
+	}
+	renewed, _, err = e.shared.renewals.ask(ctx, r)
+	return renewed, err
+}
