@@ -45,7 +45,7 @@ func elections(b *testing.B, db *dbtest.Database, n, replicas int, length time.D
 	electors := make([][]election.Elector, n)
 	for replica := range replicas {
 		handle, statements := db.OpenCounted(b)
-		handle.SetMaxOpenConns(32)
+		handle.SetMaxOpenConns(conns(db))
 		handles, counts = append(handles, handle), append(counts, statements)
 		storage := openSQL(b, handle)
 		for i := range electors {
@@ -95,4 +95,13 @@ func elections(b *testing.B, db *dbtest.Database, n, replicas int, length time.D
 	b.ReportMetric(float64(runtime.NumGoroutine()-before)/members, "goroutines")
 	b.ReportMetric(float64(connections), "connections")
 	b.ReportMetric(0, "ns/op")
+}
+
+// conns is how large a pool makes sense: SQLite has one writer at a time, and they
+// fight for it.
+func conns(db *dbtest.Database) int {
+	if db.Engine == "sqlite" {
+		return 4
+	}
+	return 32
 }

@@ -80,6 +80,13 @@ func Discard(conn *sql.Conn) { _ = restore(conn, true) }
 // takes its connection for dead.
 const deadAfter = 5 * time.Second
 
+// pollOf is how often to look where a look at one subject is worth taking every d: a
+// look at many costs more.
+func pollOf(d time.Duration, watched []Watched) time.Duration {
+	const few = 10
+	return d * time.Duration(max(1, len(watched)/few))
+}
+
 // pause waits about as long as d, each time a little more or less, so that
 // listeners do not march in step. A nudge ends it.
 func pause(ctx context.Context, d time.Duration, nudge <-chan struct{}) (nudged bool, err error) {

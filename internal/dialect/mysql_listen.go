@@ -43,7 +43,7 @@ func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-cha
 	}
 	if lock == "" || lock == l.free && l.left > 0 {
 		l.left--
-		_, err := pause(ctx, mysqlPoll, nudge)
+		_, err := pause(ctx, pollOf(mysqlPoll, watched), nudge)
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, mysqlLockWait+deadAfter)

@@ -36,9 +36,9 @@ func listenSQLite(ctx context.Context, _ *sql.DB, conn *sql.Conn) (Listener, err
 	return l, nil
 }
 
-func (l *sqliteListener) Wait(ctx context.Context, _ []Watched, nudge <-chan struct{}) (string, error) {
+func (l *sqliteListener) Wait(ctx context.Context, watched []Watched, nudge <-chan struct{}) (string, error) {
 	for {
-		nudged, err := pause(ctx, l.poll, nudge)
+		nudged, err := pause(ctx, pollOf(l.poll, watched), nudge)
 		if err != nil {
 			return "", err
 		}
