@@ -27,7 +27,7 @@ func newEcho() *echo {
 	e := &echo{}
 	e.all = func(_ context.Context, questions []string) ([]string, error) {
 		e.batches = append(e.batches, questions)
-		<-time.After(e.took)
+		<-time.After(e.took) // virtual time
 		return questions, e.err
 	}
 	return e

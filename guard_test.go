@@ -199,6 +199,48 @@ func TestTrap05OldSnapshot(t *testing.T) {
 	}
 }
 
+// A reader, whom SQLite asks to leave before it commits in all but WAL mode, holds a
+// guarded transaction up and does not end it; one that stays ends it for certain.
+func TestGuardOutwaitsReaders(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		if db.Engine != "sqlite" {
+			t.Skip("readers do not meet writers there")
+		}
+		s := openSQL(t, db.Open(t)).WithGuardTimeout(time.Second)
+		mustLead(t, s, "a")
+		readers := db.Open(t)
+		dbtest.Exec(t, readers, "CREATE TABLE entries (n integer)")
+		insert := func(tx *sql.Tx) error { _, err := tx.Exec("INSERT INTO entries VALUES (1)"); return err }
+		read := func() *dbtest.Txn { return dbtest.Begin(t, readers, "SELECT COUNT(*) FROM entries") }
+
+		reader, result := read(), make(chan error, 1)
+		inserted := make(chan struct{})
+		go func() {
+			result <- guarded(t.Context(), s, "a", func(tx *sql.Tx) error {
+				defer close(inserted)
+				return insert(tx)
+			})
+		}()
+		<-inserted
+		reader.Commit()
+		require.NoError(t, <-result)
+		require.Equal(t, 1, dbtest.Count(t, readers, "entries"))
+
+		reader = read()
+		err := guarded(t.Context(), s, "a", insert)
+		reader.Commit()
+		want := 2
+		if err != nil { // not in WAL mode
+			require.NotErrorIs(t, err, election.ErrOutcomeUnknown)
+			require.True(t, election.IsRetryable(err), "%v", err)
+			want = 1
+		}
+		require.Equal(t, want, dbtest.Count(t, readers, "entries"))
+		require.NoError(t, guarded(t.Context(), s, "a", insert))
+	})
+}
+
 // On SQLite a guarded transaction costs one statement more than a bare one, and
 // needs no more than a driver connection reached through wrappers.
 func TestGuardCostsOneStatement(t *testing.T) {
@@ -210,10 +252,11 @@ func TestGuardCostsOneStatement(t *testing.T) {
 		statements.Take()
 		require.NoError(t, s.TxnWithLeaderLock(ctx, "a", func(tx *sql.Tx) error { return nil }))
 		sent := statements.Take()
-		require.Len(t, sent, 3, "%q", sent)
+		require.Len(t, sent, 4, "%q", sent)
 		assert.Equal(t, "BEGIN", sent[0])
 		assert.True(t, strings.HasPrefix(sent[1], "UPDATE"), sent[1])
 		assert.Equal(t, "COMMIT", sent[2])
+		assert.Equal(t, "ROLLBACK", sent[3], "of nothing: it is for database/sql, and reaches no file")
 	}
 	statements.Take()
 	r, err := s.Get(t.Context())

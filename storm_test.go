@@ -30,7 +30,7 @@ func (s *sea) sail() {
 	s.mu.Lock()
 	d := time.Duration(s.random.Int64N(int64(8 * time.Millisecond)))
 	s.mu.Unlock()
-	<-time.After(d)
+	<-time.After(d) // virtual time
 }
 
 // calm forgets what was counted so far.
@@ -127,11 +127,11 @@ func storm(t *testing.T, n int, apart bool) {
 		return 0
 	}
 	waitFor(t, election.DefaultLeaseDuration, "all are members", func() bool { return known() == n })
-	<-time.After(election.DefaultLeaseDuration)
+	<-time.After(election.DefaultLeaseDuration) // virtual time
 	s.calm()
 	length := min(5*time.Minute, 2*time.Hour/time.Duration(n)) // as many renewals of 200 as of 24
 	for began := time.Now(); time.Since(began) < length; {
-		<-time.After(time.Second)
+		<-time.After(time.Second) // virtual time
 		require.Equal(t, n, known(), "after %v", time.Since(began))
 	}
 	require.Len(t, p.log.all(), 1, "nobody else led")

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"modernc.org/sqlite"
 )
@@ -88,11 +89,34 @@ func (f *sqliteFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool,
 	return n > 0, err
 }
 
-func (f *sqliteFence) Commit(_ context.Context, tx *sql.Tx) error {
+// Commit tries again while a reader is in the way, which in WAL mode none is: SQLite
+// asks for that before the hook, keeps the transaction open, and lets no new reader
+// in. The drivers' own Commit would roll back, and a guarded function cannot be run
+// again.
+func (f *sqliteFence) Commit(ctx context.Context, tx *sql.Tx) error {
 	if !f.state.CompareAndSwap(fenceOpen, fencePermitted) {
 		return ErrEnded
 	}
-	return uncertain(tx.Commit(), rolledBackSQLite)
+	for busy := error(nil); ; {
+		_, err := tx.ExecContext(context.WithoutCancel(ctx), "COMMIT") // one that is interrupted may be done
+		switch {
+		case err == nil:
+			_ = tx.Rollback() // for database/sql, which does not know; there is nothing left to roll back
+			return nil
+		case errors.Is(err, sql.ErrTxDone) && busy != nil:
+			err = busy // not sent: database/sql has rolled back, at the end of its ctx
+		case Classify(err) == Retry:
+			busy = err
+			if _, ended := pause(ctx, 2*time.Millisecond, nil); ended == nil {
+				continue
+			}
+		}
+		f.end()
+		if f.Ended() && rolledBackSQLite(err) { // and nobody else can commit it any more
+			return err
+		}
+		return uncertain(err, func(error) bool { return false })
+	}
 }
 
 func (f *sqliteFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }

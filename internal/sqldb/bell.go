@@ -30,7 +30,7 @@ func (b Bell) Ring(reign dialect.Reign) {
 		// Databases without a name share an identity; of those only the same handle
 		// is known to be the same database.
 		if db == b.DB || h.identity == b.Identity && b.Identity != dialect.MemoryIdentity("") {
-			h.saw(b.Subject.Key(), reign)
+			h.hear(b.Subject.Key(), reign)
 		}
 	}
 	if h := hubs.of[b.DB]; h != nil {

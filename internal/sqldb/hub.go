@@ -84,14 +84,17 @@ func (h *hub) remove(w *watcher) (isLast bool) {
 	return len(h.rows) == 0
 }
 
-// ring calls the watchers of one subject.
-func (h *hub) ring(key string) {
+// ring calls the watchers of the subject that was heard of, unless they know from this
+// process what the listener waited for.
+func (h *hub) ring(heard string, watched []dialect.Watched) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if row := h.rows[key]; row != nil {
-		row.told = true
-		row.ring()
+	row := h.rows[heard]
+	if row == nil || slices.ContainsFunc(watched, func(w dialect.Watched) bool { return w.Key() == heard && w.Reign != row.Reign }) {
+		return
 	}
+	row.told = true
+	row.ring()
 }
 
 func (r *watchedRow) ring() {
@@ -139,7 +142,7 @@ func (h *hub) run(ctx context.Context) error {
 		if heard, err = listener.Wait(ctx, watched, h.nudge); err != nil {
 			return fmt.Errorf("wait for a change of leader: %w", err)
 		}
-		h.ring(heard)
+		h.ring(heard, watched)
 	}
 }
 
@@ -179,28 +182,45 @@ func (h *hub) compare(ctx context.Context, conn *sql.Conn, watched []dialect.Wat
 			return err
 		}
 		for i, reign := range reigns {
-			h.saw(some[i].Key(), reign)
+			h.saw(some[i], reign)
 		}
 	}
 	return nil
 }
 
-// saw takes in what a row holds, and rings if that is new.
-func (h *hub) saw(key string, reign dialect.Reign) {
+// saw takes in what a row holds, and rings if that is new. If this process has told of
+// a change since was, it looks once more: which of both is older cannot be said.
+func (h *hub) saw(was dialect.Watched, reign dialect.Reign) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	row := h.rows[key]
-	if row == nil {
+	row := h.rows[was.Key()]
+	switch {
+	case row == nil:
+	case row.Reign != was.Reign:
+		h.look()
+	default:
+		told := row.told
+		row.told = false
+		row.take(reign, !told)
+	}
+}
+
+// hear takes in a change of leader by this process.
+func (h *hub) hear(key string, reign dialect.Reign) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if row := h.rows[key]; row != nil {
+		row.take(reign, true)
+	}
+}
+
+func (r *watchedRow) take(reign dialect.Reign, rings bool) {
+	if r.seen && r.Reign == reign {
 		return
 	}
-	told := row.told
-	row.told = false
-	if row.seen && row.Reign == reign {
-		return
-	}
-	row.seen, row.Reign = true, reign
-	if !told {
-		row.ring()
+	r.seen, r.Reign = true, reign
+	if rings {
+		r.ring()
 	}
 }
 

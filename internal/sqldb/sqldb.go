@@ -19,7 +19,7 @@ import (
 const RetryLimit = 10 * time.Second
 
 // staleTries is how often Retry lets an attempt fail with class Stale.
-const staleTries = 20
+const staleTries = 100
 
 // Retry runs attempt until it returns something other than an error of class
 // Retry, or until ctx ends or, without a deadline in ctx, RetryLimit has passed;
