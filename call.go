@@ -10,6 +10,10 @@ import (
 	"github.com/sqlelect/election/internal/clock"
 )
 
+// changeRounds is how many rounds a change of leader may take: all that fit between a
+// renewal that is due and the end of the trust.
+const changeRounds = 3
+
 // maxCalls bounds the storage calls of one elector that are under way at the same
 // moment, those included that ignore their ctx and were given up.
 const maxCalls = 4
@@ -127,6 +131,9 @@ func (c *caller) members(ctx context.Context, ids ...string) reply {
 func (c *caller) update(now clock.Instant, round *call, base *Record, w *write) *call {
 	k := &call{kind: callUpdate, giveUp: round.giveUp, base: base, write: w}
 	changed := w.record != nil && changesLeader(base, w.record)
+	if changed { // guarded transactions may be in the way, and whoever gives up loses its place in the queue
+		k.giveUp = now.Mono + changeRounds*c.timeout
+	}
 	c.start(k, now, func(ctx context.Context) reply {
 		apart, _ := c.storage.(MemberStorage)
 		switch {
@@ -180,10 +187,10 @@ func (k *call) hasEnded() bool {
 func (c *caller) grace() time.Duration { return c.timeout / 8 }
 
 // explain adds to a storage error what the elector knows of it.
-func (k *call) explain(err error, timeout time.Duration) error {
+func (k *call) explain(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: no answer within %v (database out of reach, locked, or its connection pool exhausted): %w",
-			k.kind, timeout, err)
+			k.kind, (k.giveUp - k.started.Mono).Round(time.Millisecond), err)
 	}
 	return fmt.Errorf("%s: %w", k.kind, err)
 }

@@ -67,8 +67,7 @@ func newCampaign(ctx context.Context, e *elector) *campaign {
 		caller: caller{
 			storage: e.cfg.Storage,
 			ctx:     context.WithoutCancel(ctx),
-			// Three rounds fit between a renewal that is due and the end of the trust.
-			timeout: (e.cfg.RenewDeadline - e.cfg.RenewInterval) / 3,
+			timeout: (e.cfg.RenewDeadline - e.cfg.RenewInterval) / changeRounds,
 		},
 		self:      newParticipant(e.cfg, cryptorand.Text()),
 		nextRound: now.Mono, renewAt: now.Mono, lastTick: now,
@@ -149,7 +148,7 @@ func (c *campaign) tick(now clock.Instant) {
 	if k := c.call; k != nil && now.Mono >= k.giveUp+c.caller.grace() {
 		// It ignores its ctx. Whatever it still does, its reply is not believed.
 		k.cancel()
-		c.fail(now, k.explain(context.DeadlineExceeded, c.caller.timeout))
+		c.fail(now, k.explain(context.DeadlineExceeded))
 	}
 }
 

@@ -150,7 +150,7 @@ func (o *observer) await(ctx context.Context, calls *caller, k *call) (r reply, 
 	case errors.Is(r.err, errors.ErrUnsupported):
 		o.apart = false
 	case r.err != nil:
-		o.report(Event{Kind: EventStorageError, Err: k.explain(r.err, calls.timeout)})
+		o.report(Event{Kind: EventStorageError, Err: k.explain(r.err)})
 	}
 	return r, r.err == nil
 }

@@ -2,6 +2,8 @@ package election_test
 
 import (
 	"context"
+	"database/sql"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/dbtest"
 	"github.com/sqlelect/election/storagetest"
 )
 
@@ -54,4 +57,54 @@ func TestReleaseNeedsNoNewRead(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Guarded transactions that overlap, and last longer than a round may, hold a change of
+// leader up for as long as those last that were there first, and not for good: an
+// attempt that gave up after a round would lose its place in the queue each time.
+func TestChangeOutwaitsGuardedTransactions(t *testing.T) {
+	t.Parallel()
+	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
+		const hold = 800 * time.Millisecond
+		quick := func(c *election.Config) { // a round may take 0.5 s
+			c.LeaseDuration, c.RenewInterval, c.RenewDeadline = 4*time.Second, 500*time.Millisecond, 2*time.Second
+		}
+		p := newParty(t)
+		p.ctx = t.Context()
+		storage := openSQL(t, db.Open(t))
+		a := p.join("a", storage, quick)
+		waitFor(t, time.Minute, "a leads", a.IsLeader)
+		b := p.join("b", openSQL(t, db.Open(t)), quick)
+		ctx, stop := context.WithCancel(t.Context())
+		var working sync.WaitGroup
+		defer working.Wait()
+		defer stop()
+		const workers = 4
+		begun := make(chan struct{}, workers)
+		for i := range workers {
+			working.Go(func() {
+				stagger, cancel := context.WithTimeout(ctx, time.Duration(i)*hold/workers)
+				<-stagger.Done()
+				cancel()
+				for first := true; ctx.Err() == nil; first = false {
+					_ = storage.TxnWithLeaderLock(ctx, "a", func(*sql.Tx) error { // no reign in ctx: the ID alone
+						if first {
+							begun <- struct{}{}
+						}
+						held, cancel := context.WithTimeout(ctx, hold)
+						defer cancel()
+						<-held.Done()
+						return nil
+					})
+				}
+			})
+		}
+		for range workers {
+			<-begun
+		}
+		require.NoError(t, a.ResignLeader(t.Context(), time.Hour))
+		waitFor(t, 10*time.Second, "b leads", b.IsLeader)
+		p.stopAll()
+		p.log.requireSound(t)
+	})
 }

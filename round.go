@@ -26,7 +26,7 @@ func (c *campaign) startRound(now clock.Instant) {
 		c.caller.patience = c.cfg.RenewInterval / 20
 	}
 	if rec := c.known(now); rec != nil {
-		c.round = &call{giveUp: now.Mono + c.caller.timeout/2}
+		c.round = &call{giveUp: now.Mono + c.caller.timeout}
 		c.decide(rec, now)
 		return
 	}
@@ -35,8 +35,8 @@ func (c *campaign) startRound(now clock.Instant) {
 }
 
 // known is the record as it was last seen, for a release without another read: once,
-// and only if the write is over, or given up, within the time of a round from when that
-// was. So it meets nothing that a slow round would not.
+// and only if that was no longer ago than half a round may last. So it meets nothing
+// that a slow round would not.
 func (c *campaign) known(now clock.Instant) *Record {
 	rec := c.self.base
 	if c.release == nil || c.release.tried || c.reign != nil || rec == nil || c.self.needsOwn() ||
@@ -64,7 +64,7 @@ func (c *campaign) take(r reply, now clock.Instant) {
 		c.conflicts++
 		c.endRound(now.Mono + c.clock.Jitter(min(c.cfg.RenewInterval/4, 2*time.Millisecond<<min(c.conflicts, 10))))
 	case r.err != nil:
-		c.fail(now, k.explain(r.err, c.caller.timeout))
+		c.fail(now, k.explain(r.err))
 	case k.kind == callGet:
 		c.read(r.record, now)
 	case k.kind == callOwn:
