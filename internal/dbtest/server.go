@@ -24,16 +24,19 @@ type program struct {
 	// one program in the foreground, on TCP port $PORT of 127.0.0.1.
 	prepare, serve string
 	stop           string // the signal that ends it at once
+	gentle         string // the signal on which it ends its clients' connections, and then itself
 }
 
 // server is one that runs until this process ends, however it ends.
 type server struct {
 	dsn   string
 	alive keeper // the server stops when this is closed
+	dir   string // "" of one that was there before
+	port  int
 }
 
-// errNoServer means that this machine has no such program.
-var errNoServer = errors.New("not installed")
+// ErrNoServer means that this machine has no such program.
+var ErrNoServer = errors.New("not installed")
 
 const (
 	startPatience = time.Minute
@@ -62,13 +65,22 @@ func (p program) startAt(port int) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
-	s := &server{dsn: p.dsn(port), alive: alive}
-	if err := p.await(s.dsn, filepath.Join(dir, "ended")); err != nil {
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+	s := &server{dsn: p.dsn(port), alive: alive, dir: dir, port: port}
+	if err := p.await(s.dsn, s.ended()); err != nil {
+		err = s.explain(err)
 		_ = alive.Close()
-		return nil, fmt.Errorf("start %s: %w; its log ends: %s", p.name, err, log[max(0, len(log)-2000):])
+		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
 	return s, nil
+}
+
+// ended is the file that is there while the server is not.
+func (s *server) ended() string { return filepath.Join(s.dir, "ended") }
+
+// explain adds the server's last words.
+func (s *server) explain(err error) error {
+	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	return fmt.Errorf("%w; its log ends: %s", err, log[max(0, len(log)-2000):])
 }
 
 // await returns when the server answers. It uses a user name of its own, so that
