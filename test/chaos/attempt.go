@@ -50,8 +50,9 @@ func noGuard(db *sql.DB) guard {
 }
 
 const (
-	// writers append at the same time, in each reign.
-	writers = 4
+	// writers append at the same time, in each reign: on SQLite fewer, so that a process
+	// is not always stopped within a write.
+	serverWriters, fileWriters = 4, 2
 	// rest is how long a writer pauses at most after an attempt.
 	rest = 60 * time.Millisecond
 	// late is how long a writer goes on after its reign, past any lease.
@@ -109,12 +110,15 @@ func (m *member) attempt(ctx context.Context) {
 // nothing, now and then long enough to be under way at a change of leader. On SQLite
 // it holds up the renewals, and has to be shorter than those allow.
 func (m *member) work() time.Duration {
-	most := 4 * time.Millisecond
+	most, seldom, longest := 4*time.Millisecond, 80*time.Millisecond, 900*time.Millisecond
+	if !m.Server {
+		most, seldom, longest = 2*time.Millisecond, 20*time.Millisecond, 80*time.Millisecond
+	}
 	switch dice := rand.IntN(20); {
-	case dice < 1 && m.Server:
-		most = 900 * time.Millisecond
+	case dice < 1:
+		return rand.N(longest)
 	case dice < 3:
-		most = 80 * time.Millisecond
+		return rand.N(seldom)
 	}
 	return rand.N(most)
 }

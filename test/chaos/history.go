@@ -70,6 +70,21 @@ func (h history) stops() map[life][]span {
 	return stops
 }
 
+// stoppedIn returns for how long the stage had stopped a process in s: on SQLite it
+// may have stopped within a write, and with it the election.
+func (h history) stoppedIn(s span) (total time.Duration) {
+	open := map[life]int64{}
+	for _, l := range h.stage {
+		switch l.What {
+		case stopped:
+			open[l.life()] = l.At
+		case continued:
+			total += max(0, span{max(s.from, open[l.life()]), min(s.to, l.At)}.length())
+		}
+	}
+	return total
+}
+
 // outages are the times in which nobody could be elected.
 func (h history) outages() (outages []span) {
 	open := map[kind]int64{}

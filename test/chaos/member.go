@@ -190,6 +190,10 @@ func (m *member) observe(e election.Event) {
 func (m *member) lead(ctx context.Context) error {
 	reign, _ := election.LeadershipFromContext(ctx)
 	m.note(line{What: entered, Term: reign.Term})
+	writers := fileWriters
+	if m.Server {
+		writers = serverWriters
+	}
 	for range writers {
 		m.writing.Go(func() { m.write(ctx) })
 	}

@@ -19,11 +19,11 @@ const (
 	cut       kind = "connections cut" // and new ones, too
 	refuse    kind = "port closed"     // connections cut, new ones refused
 	blackHole kind = "black hole"      // nothing arrives, either way
-	half      kind = "black hole, one way"
+	half      kind = "one-way black hole"
 	latency   kind = "latency"          // 50-500 ms, with jitter
 	lateness  kind = "late delivery"    // what is sent arrives when nobody waits for it any more
 	trickle   kind = "narrow band"      // a kilobyte a second
-	restart   kind = "database SIGTERM" // stopped gently, and started again
+	restart   kind = "database stopped" // gently, and started again
 	crash     kind = "database SIGKILL" // killed, and started again
 	fullFile  kind = "file full"        // max_page_count
 	fullDisk  kind = "disk full"        // of the file system
@@ -102,16 +102,19 @@ func newPlan(seed uint64, v *venue) *plan {
 	return p
 }
 
-// round returns what strikes next: one fault, or now and then two members' at once.
+// round returns what strikes next: one fault, or now and then two at once, of which
+// one at most is an outage.
 func (p *plan) round() []fault {
 	faults := []fault{p.draw()}
-	if p.dice.IntN(4) == 0 && !faults[0].outage {
-		if second := p.draw(); !second.outage {
-			second.atLeader = !faults[0].atLeader
-			return append(faults, second)
-		}
+	if p.dice.IntN(4) > 0 {
+		return faults
 	}
-	return faults
+	second := p.draw()
+	if second.outage && faults[0].outage {
+		return faults // the second one is for another time
+	}
+	second.atLeader = !faults[0].atLeader
+	return append(faults, second)
 }
 
 func (p *plan) draw() fault {

@@ -78,7 +78,7 @@ func runOn(ctx context.Context, dir, engine string, o options, out io.Writer) (r
 	defer func() { r.err = errors.Join(r.err, s.close()) }()
 	start = time.Now()
 	err = s.perform(ctx, o.duration)
-	s.curtain(ctx)
+	s.curtain(ctx, err == nil)
 	r.took = time.Since(start)
 	if err != nil {
 		r.err = err

@@ -47,7 +47,6 @@ type seat struct {
 	orm     bool
 	network *network // nil before a file
 	actor   *actor
-	busy    bool // a fault has hit it and is not healed
 }
 
 func (s *stage) note(l line) { s.journal.write(l) }
@@ -91,42 +90,38 @@ func (s *stage) perform(ctx context.Context, duration time.Duration) error {
 	return context.Cause(ctx)
 }
 
+// wound is a fault that has struck.
+type wound struct {
+	fault
+	at   *seat
+	heal func(context.Context) error
+}
+
+// name says what it is, and whose: nobody's in particular, if it is an outage.
+func (w wound) name() string { return strings.TrimSpace(string(w.kind) + " " + w.member()) }
+
+func (w wound) member() string {
+	if w.outage {
+		return ""
+	}
+	return w.at.id
+}
+
 // round strikes, waits, heals, and waits until the election goes on.
 func (s *stage) round(ctx context.Context, faults []fault) error {
-	type healing struct {
-		fault
-		at   *seat
-		heal func(context.Context) error
+	wounds, err := s.strikeAll(ctx, faults)
+	if err != nil {
+		return err
 	}
-	var open []healing
+	var names []string
 	var hold time.Duration
-	for _, f := range faults {
-		at := s.aim(ctx, f)
-		if at == nil {
-			continue // both were meant for one member
-		}
-		s.struck++
-		s.note(line{What: struck, Fault: f.kind, Member: at.name(f)})
-		heal, err := s.strike(ctx, f, at)
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("fault %q on %s: %w", f.kind, at.id, err)
-		}
-		if heal != nil {
-			open = append(open, healing{f, at, heal})
-		}
-		hold = max(hold, f.hold)
+	for _, w := range wounds {
+		names = append(names, w.name())
+		hold = max(hold, w.hold)
 	}
 	wait(ctx, hold)
-	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), healPatience)
-	defer cancel()
-	var names []string
-	for _, h := range open {
-		if err := h.heal(patient); err != nil {
-			return fmt.Errorf("end of fault %q on %s: %w", h.kind, h.at.id, err)
-		}
-		h.at.busy = false
-		s.note(line{What: healed, Fault: h.kind, Member: h.at.name(h.fault)})
-		names = append(names, strings.TrimSpace(string(h.kind)+" "+h.at.name(h.fault)))
+	if err := s.healAll(ctx, wounds); err != nil {
+		return err
 	}
 	healedAt := time.Now()
 	if err := s.goOn(ctx); err != nil {
@@ -138,16 +133,44 @@ func (s *stage) round(ctx context.Context, faults []fault) error {
 	return nil
 }
 
-// aim finds whom a fault hits, and marks it; nil if another fault has hit it already.
+// strikeAll begins faults, one on each member at most.
+func (s *stage) strikeAll(ctx context.Context, faults []fault) (wounds []wound, err error) {
+	hit := map[*seat]bool{}
+	for _, f := range faults {
+		w := wound{fault: f, at: s.aim(ctx, f)}
+		if !f.outage && hit[w.at] {
+			continue
+		}
+		hit[w.at] = !f.outage
+		s.struck++
+		s.note(line{What: struck, Fault: f.kind, Member: w.member()})
+		if w.heal, err = s.strike(ctx, f, w.at); err != nil {
+			return nil, fmt.Errorf("%s: %w", w.name(), err)
+		}
+		wounds = append(wounds, w)
+	}
+	return wounds, nil
+}
+
+// healAll ends faults, also when ctx has ended.
+func (s *stage) healAll(ctx context.Context, wounds []wound) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healPatience)
+	defer cancel()
+	for _, w := range wounds {
+		if err := w.heal(ctx); err != nil {
+			return fmt.Errorf("end of %s: %w", w.name(), err)
+		}
+		s.note(line{What: healed, Fault: w.kind, Member: w.member()})
+	}
+	return nil
+}
+
+// aim finds whom a fault hits.
 func (s *stage) aim(ctx context.Context, f fault) *seat {
 	at := s.leader(ctx)
 	if at == nil || !f.atLeader {
-		at = s.someoneElse(f, at)
+		return s.someoneElse(f, at)
 	}
-	if at.busy {
-		return nil
-	}
-	at.busy = true
 	return at
 }
 
@@ -170,14 +193,6 @@ func (s *stage) someoneElse(f fault, not *seat) *seat {
 		at = s.seats[(f.other+1)%len(s.seats)]
 	}
 	return at
-}
-
-// name is whom a fault has hit: nobody in particular, if it was an outage.
-func (at *seat) name(f fault) string {
-	if f.outage {
-		return ""
-	}
-	return at.id
 }
 
 // goOn waits until an entry is committed that was not there before, and sees after
@@ -227,15 +242,15 @@ func (s *stage) lookForDeserters() error {
 	return nil
 }
 
-// curtain ends all processes, gently if the run came to its end.
-func (s *stage) curtain(ctx context.Context) {
+// curtain ends all processes: gently, if the run came to its end.
+func (s *stage) curtain(ctx context.Context, gently bool) {
 	for _, at := range s.seats {
 		switch {
 		case at.actor == nil:
+		case !gently:
+			at.actor.kill()
 		case at.actor.hasEnded():
 			s.note(line{What: deserted, Member: at.id, Life: at.actor.number, Err: fmt.Sprint("it ended by itself: ", at.actor.err)})
-		case ctx.Err() != nil:
-			at.actor.kill()
 		default:
 			s.dismiss(ctx, at)
 		}

@@ -249,11 +249,11 @@ func (v *verdict) measureVacancies(h history, reigns []reign) {
 			}
 		}
 		*length = append(*length, vacancy.length())
-		if vacancy.length() > longest {
+		if vacancy.length() > longest+h.stoppedIn(vacancy) {
 			broken = append(broken, fmt.Sprintf("nobody led for %v before %s in term %d", vacancy.length(), reigns[i].life, reigns[i].term))
 		}
 	}
-	v.add(fmt.Sprintf("outside of outages nobody led for at most %v", longest), broken)
+	v.add(fmt.Sprintf("outside of outages somebody led again within %v, and the time that processes were stopped", longest), broken)
 	slices.Sort(v.vacancies)
 	slices.Sort(v.recoveries)
 }

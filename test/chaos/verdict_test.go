@@ -157,6 +157,17 @@ func TestVerdictFindsWhatIsBroken(t *testing.T) {
 	}
 }
 
+// On SQLite a process that is stopped within a write stops the election.
+func TestVerdictAllowsForStops(t *testing.T) {
+	h := good()
+	h.members = append(h.members, said(15000, entered, "a", 3, ""))
+	h.ledger = append(h.ledger, change(7, 3, "a", 15000))
+	require.Equal(t, 1, judge(h).violations())
+	h.stage = append(h.stage,
+		line{At: ms(4000), What: stopped, Member: "a", Life: 1}, line{At: ms(8000), What: continued, Member: "a", Life: 1})
+	require.Zero(t, judge(h).violations())
+}
+
 func TestVerdictNeedsClocksThatCanBeCompared(t *testing.T) {
 	h := good()
 	h.stage = append(h.stage, line{At: ms(4000), What: clocks, Wall: ahead + ms(4100)})
