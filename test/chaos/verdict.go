@@ -16,6 +16,7 @@ type verdict struct {
 	terms      int // acquisitions
 	entries    int // of members
 	refusals   int
+	woken      int             // … to leaders that had been stopped, in the term of then
 	unknowns   int             // commits of unknown outcome
 	landed     int             // … of them in the ledger
 	orphans    int             // entries whose writer was killed before it could tell
@@ -53,6 +54,7 @@ func judge(h history) verdict {
 	v.judgeTerms(h, reigns)
 	v.judgeOverlaps(h, reigns)
 	v.judgeAttempts(h, attempts)
+	v.countWoken(reigns, attempts)
 	v.judgeFlights(h, attempts)
 	v.judgeProgress(h)
 	v.measureVacancies(h, reigns)
@@ -189,6 +191,21 @@ func (v *verdict) judgeAttempts(h history, attempts map[string]*attempt) {
 		}
 	}
 	v.add("the ledger has what was acknowledged, and nothing but that, what is unknown, and what the killed wrote", broken)
+}
+
+// countWoken counts the zombies' attempts that the guard refused.
+func (v *verdict) countWoken(reigns []reign, attempts map[string]*attempt) {
+	woken := map[uint64]life{}
+	for _, r := range reigns {
+		if r.cut < r.to {
+			woken[r.term] = r.life
+		}
+	}
+	for _, a := range attempts {
+		if a.outcome == refused && woken[a.term] == a.life {
+			v.woken++
+		}
+	}
 }
 
 // judgeFlights counts attempts that were under way at changes of leader.

@@ -67,6 +67,7 @@ func TestVerdictCounts(t *testing.T) {
 	require.Equal(t, 2, v.terms)
 	require.Equal(t, 3, v.entries)
 	require.Equal(t, 1, v.refusals)
+	require.Equal(t, 1, v.woken)
 	require.Equal(t, 2, v.unknowns)
 	require.Equal(t, 1, v.landed)
 	require.Equal(t, 1, v.orphans, "b was killed before it could tell of b/2")
@@ -180,5 +181,5 @@ func TestTable(t *testing.T) {
 	v := judge(good())
 	text := table([]result{{engine: "mysql", took: 65 * time.Second, verdict: v}}, options{members: 3, commit: "abc"},
 		time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
-	require.Contains(t, text, "\n| mysql | 2026-01-02, abc | 1m5s, 3 members | 2: SIGKILL 1, SIGSTOP 1 | 2 | 3 | 1 | 2 (1) | 1 | 2.301s, 2.301s | 0 |\n")
+	require.Contains(t, text, "\n| mysql | 2026-01-02, abc | 1m5s, 3 members | 2: SIGKILL 1, SIGSTOP 1 | 2 | 3 | 1 (1) | 2 (1) | 1 | 2.301s, 2.301s | 0 |\n")
 }
