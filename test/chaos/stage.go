@@ -138,10 +138,12 @@ func (s *stage) strikeAll(ctx context.Context, faults []fault) (wounds []wound, 
 	hit := map[*seat]bool{}
 	for _, f := range faults {
 		w := wound{fault: f, at: s.aim(ctx, f)}
-		if !f.outage && hit[w.at] {
-			continue
+		if !f.outage {
+			if hit[w.at] {
+				continue
+			}
+			hit[w.at] = true
 		}
-		hit[w.at] = !f.outage
 		s.struck++
 		s.note(line{What: struck, Fault: f.kind, Member: w.member()})
 		if w.heal, err = s.strike(ctx, f, w.at); err != nil {
