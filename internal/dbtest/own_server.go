@@ -27,13 +27,12 @@ type OwnServer struct {
 // StartServer starts a server of engine, "mysql" or "postgres". Where this machine
 // has none the error wraps ErrNoServer.
 func StartServer(engine string) (*OwnServer, error) {
-	// A process that is killed loses nothing that it gave to the system.
 	programs := map[string]func(string) (program, error){"mysql": mysqlProgram, "postgres": postgresProgram}
 	find, ok := programs[engine]
 	if !ok {
 		return nil, fmt.Errorf("unknown engine %q", engine)
 	}
-	p, err := find("")
+	p, err := find("") // with the server's own settings it loses nothing, however it ends
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func (s *stage) strikeProcess(ctx context.Context, f fault, at *seat) (heal func
 		s.dismiss(ctx, at)
 		return again, nil
 	case resign:
-		err = at.actor.say(resign, (2 * leaseDuration * time.Duration(1+f.other%2) / 2).String())
+		err = at.actor.say(resign, (leaseDuration * time.Duration(1+f.other%2)).String())
 	case transfer:
 		err = at.actor.say(transfer, s.someoneElse(f, at).id)
 	}

@@ -16,12 +16,12 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// venue is the database of a run.
+// venue is the database of a run: a server or a file.
 type venue struct {
 	engine         string
-	driver, source string // past all proxies
-	server         *dbtest.OwnServer
-	file           *file
+	driver, source string            // past all proxies
+	server         *dbtest.OwnServer // or nil
+	file           *file             // or nil
 }
 
 // The engines, as they are named on the command line.
@@ -47,7 +47,10 @@ func openVenue(ctx context.Context, engine, dir string) (*venue, error) {
 	}
 	v := &venue{engine: engine, driver: server.Driver, server: server}
 	v.source = v.in(server.DSN)
-	return v, errors.Join(v.createSchema(ctx), nil)
+	if err := v.createSchema(ctx); err != nil {
+		return nil, errors.Join(err, v.close())
+	}
+	return v, nil
 }
 
 const schema = "election_chaos"
@@ -73,7 +76,7 @@ func (v *venue) createSchema(ctx context.Context) error {
 	return err
 }
 
-// seen returns the source for a member that is behind a network, or nil.
+// seen returns the source for a member behind n, which is nil before a file.
 func (v *venue) seen(n *network) string {
 	if n == nil {
 		return v.source
