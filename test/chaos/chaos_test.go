@@ -80,7 +80,7 @@ func TestChaos(t *testing.T) {
 	for _, r := range results {
 		require.GreaterOrEqual(t, len(r.faults), 3, r.engine)
 		require.Greater(t, r.terms, 1, r.engine)
-		require.Greater(t, r.entries, 100, r.engine)
+		require.Greater(t, r.entries, 30, r.engine)
 		require.Positive(t, r.refusals, r.engine)
 	}
 }
@@ -92,7 +92,7 @@ func TestChaosWithoutTheGuard(t *testing.T) {
 		t.Skip("some seconds on each engine")
 	}
 	t.Setenv("TMPDIR", t.TempDir()) // the logs of a run that found something are kept
-	o, err := parse([]string{"-duration", "6s", "-members", "3", "-break", "guard"})
+	o, err := parse([]string{"-duration", "5s", "-members", "3", "-break", "guard"})
 	require.NoError(t, err)
 	o.engines = engines(t)
 	results, err := run(t.Context(), output{t}, o)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -244,18 +245,26 @@ func (s *stage) lookForDeserters() error {
 	return nil
 }
 
-// curtain ends all processes: gently, if the run came to its end.
+// curtain ends all processes, at once: gently, if the run came to its end.
 func (s *stage) curtain(ctx context.Context, gently bool) {
+	var ending sync.WaitGroup
 	for _, at := range s.seats {
-		switch {
-		case at.actor == nil:
-		case !gently:
-			at.actor.kill()
-		case at.actor.hasEnded():
-			s.note(line{What: deserted, Member: at.id, Life: at.actor.number, Err: fmt.Sprint("it ended by itself: ", at.actor.err)})
-		default:
-			s.dismiss(ctx, at)
+		if at.actor == nil {
+			continue
 		}
+		ending.Go(func() {
+			switch {
+			case !gently:
+				at.actor.kill()
+			case at.actor.hasEnded():
+				s.note(line{What: deserted, Member: at.id, Life: at.actor.number, Err: fmt.Sprint("it ended by itself: ", at.actor.err)})
+			default:
+				s.dismiss(ctx, at)
+			}
+		})
+	}
+	ending.Wait()
+	for _, at := range s.seats {
 		if at.network != nil {
 			at.network.close()
 		}
