@@ -118,6 +118,8 @@ func report(out io.Writer, results []result, o options) (err error) {
 		r.print(out, r.engine)
 	}
 	judged := slices.DeleteFunc(slices.Clone(results), func(r result) bool { return r.err != nil })
-	fmt.Fprint(out, "\n", table(judged, o, time.Now()), "\n")
+	if len(judged) > 0 {
+		fmt.Fprint(out, "\n", table(judged, o, time.Now()), "\n")
+	}
 	return err
 }
