@@ -2,11 +2,8 @@ package dbtest
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"time"
 )
@@ -47,7 +44,8 @@ func StartServer(engine string) (*OwnServer, error) {
 // that port of this machine.
 func (s *OwnServer) Behind(port int) string { return s.program.dsn(port) }
 
-// Kill ends the server with SIGKILL, and returns when it has ended.
+// Kill ends the server with SIGKILL, and returns when it has ended. Of PostgreSQL,
+// processes that serve clients go on for a moment.
 func (s *OwnServer) Kill(ctx context.Context) error { return s.end(ctx, "KILL") }
 
 // Stop lets the server end its clients' connections and then itself, and returns
@@ -55,63 +53,38 @@ func (s *OwnServer) Kill(ctx context.Context) error { return s.end(ctx, "KILL") 
 func (s *OwnServer) Stop(ctx context.Context) error { return s.end(ctx, s.program.gentle) }
 
 func (s *OwnServer) end(ctx context.Context, signal string) error {
-	if _, err := fmt.Fprintln(s.alive, "stop", signal); err != nil {
+	if _, err := fmt.Fprintln(s.alive, "end", signal); err != nil {
 		return fmt.Errorf("stop %s: %w", s.program.name, err)
 	}
-	return until(ctx, func() bool {
-		_, err := os.Stat(s.ended())
-		return err == nil
-	})
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !s.hasEnded() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return s.explain(context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
-// Start starts the server again, and returns when it answers. It tries more than
-// once: what a killed server leaves behind may hold its port or its memory for a
-// moment.
+// Start starts the server again, and returns when it answers. It tries until ctx
+// ends: what a killed server leaves behind may hold its memory for a moment.
 func (s *OwnServer) Start(ctx context.Context) error {
-	db, err := sql.Open(s.Driver, s.DSN)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }()
 	for {
-		if _, err := io.WriteString(s.alive, "start\n"); err != nil {
+		s.starts++
+		if _, err := fmt.Fprintln(s.alive, "start", s.starts); err != nil {
 			return fmt.Errorf("start %s: %w", s.program.name, err)
 		}
-		if err := until(ctx, func() bool { return isGone(s.ended()) }); err != nil {
-			return s.explain(err)
-		}
-		answered := false
-		err := until(ctx, func() bool {
-			answered = db.PingContext(ctx) == nil
-			return answered || !isGone(s.ended())
-		})
-		if err != nil {
-			return s.explain(err)
-		}
-		if answered {
+		err := s.program.await(s.server)
+		if err == nil {
 			return nil
+		}
+		if !errors.Is(err, errEnded) || ctx.Err() != nil {
+			return s.explain(err)
 		}
 	}
 }
 
 // Close stops the server at once and removes its data.
 func (s *OwnServer) Close() error { return s.alive.Close() }
-
-func isGone(path string) bool {
-	_, err := os.Stat(path)
-	return errors.Is(err, os.ErrNotExist)
-}
-
-// until asks every few milliseconds.
-func until(ctx context.Context, fulfilled func() bool) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !fulfilled() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
-}

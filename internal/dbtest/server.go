@@ -33,6 +33,8 @@ type server struct {
 	alive keeper // the server stops when this is closed
 	dir   string // "" of one that was there before
 	port  int
+	// starts counts how often it was started.
+	starts int
 }
 
 // ErrNoServer means that this machine has no such program.
@@ -65,8 +67,8 @@ func (p program) startAt(port int) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
-	s := &server{dsn: p.dsn(port), alive: alive, dir: dir, port: port}
-	if err := p.await(s.dsn, s.ended()); err != nil {
+	s := &server{dsn: p.dsn(port), alive: alive, dir: dir, port: port, starts: 1}
+	if err := p.await(s); err != nil {
 		err = s.explain(err)
 		_ = alive.Close()
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
@@ -74,8 +76,13 @@ func (p program) startAt(port int) (*server, error) {
 	return s, nil
 }
 
-// ended is the file that is there while the server is not.
-func (s *server) ended() string { return filepath.Join(s.dir, "ended") }
+// ended is the file that is there when the server that was started last is gone.
+func (s *server) ended() string { return filepath.Join(s.dir, "ended"+strconv.Itoa(s.starts)) }
+
+func (s *server) hasEnded() bool {
+	_, err := os.Stat(s.ended())
+	return err == nil
+}
 
 // explain adds the server's last words.
 func (s *server) explain(err error) error {
@@ -85,8 +92,8 @@ func (s *server) explain(err error) error {
 
 // await returns when the server answers. It uses a user name of its own, so that
 // no other server on that port can answer in its place.
-func (p program) await(dsn, ended string) error {
-	db, err := sql.Open(p.driver, dsn)
+func (p program) await(s *server) error {
+	db, err := sql.Open(p.driver, s.dsn)
 	if err != nil {
 		return err
 	}
@@ -100,7 +107,7 @@ func (p program) await(dsn, ended string) error {
 		if err == nil {
 			return nil
 		}
-		if _, gone := os.Stat(ended); gone == nil {
+		if s.hasEnded() {
 			return errEnded
 		}
 		select {

@@ -22,27 +22,30 @@ type keeper = io.WriteCloser
 // say, and stops it and removes its directory as soon as that ends: the other end
 // of that pipe is in the test binary alone, and the kernel closes it also after a
 // panic, a timeout or a SIGKILL, where no clean-up of ours would run. The file
-// "ended" tells of a server that is gone, and keeps a process id from being used
-// that may be another process's by now.
+// "ended" and the number of its start tells of a server that is gone, and keeps a
+// process id from being used that may be another process's by now.
 const watchdog = `
 start() {
-	rm -f pid ended
+	number=$1
 	( %[2]s &
-	echo $! >pid; wait $!; : >ended ) >>log 2>&1 </dev/null &
+	echo $! >pid$number; wait $!; : >ended$number ) >>log 2>&1 </dev/null &
+}
+end() {
+	until [ -e ended$number ] || kill -"$1" "$(cat pid$number)"; do sleep 1; done 2>/dev/null
 }
 if { %[1]s
 } >log 2>&1 </dev/null; then
-	start
+	start 1
 else
-	: >ended
+	number=1
+	: >ended1
 fi
-while read -r command signal; do
+while read -r command argument; do
 	case $command in
-	start) start ;;
-	stop) until [ -e ended ] || kill -"$signal" "$(cat pid)"; do sleep 1; done 2>/dev/null ;;
+	start|end) "$command" "$argument" ;;
 	esac
 done
-until [ -e ended ] || kill -%[3]s "$(cat pid)"; do sleep 1; done 2>/dev/null
+end %[3]s
 wait
 dir=$PWD; cd / && rm -rf "$dir"
 `
