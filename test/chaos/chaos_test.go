@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,24 +37,34 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// missing says why engines are not there.
+var missing = sync.OnceValue(func() map[string]error {
+	missing := map[string]error{}
+	for _, engine := range []string{mysqlEngine, postgresEngine} {
+		server, err := dbtest.StartServer(engine)
+		if err == nil {
+			err = server.Close()
+		}
+		missing[engine] = err
+	}
+	return missing
+})
+
 // engines returns those that are there, and fails if a required one is not. A server
 // that others have started is of no use here.
 func engines(t *testing.T) (there []string) {
 	t.Helper()
 	required := strings.Split(os.Getenv("ELECTION_TEST_REQUIRE"), ",")
 	for _, engine := range allEngines {
-		if engine != sqliteEngine {
-			server, err := dbtest.StartServer(engine)
-			if err != nil {
-				if os.Getenv("ELECTION_TEST_"+strings.ToUpper(engine)) == "" {
-					require.NotContains(t, required, engine, "%s is required: %v", engine, err)
-				}
-				t.Logf("no %s: %v", engine, err)
-				continue
-			}
-			require.NoError(t, server.Close())
+		err := missing()[engine]
+		if err == nil {
+			there = append(there, engine)
+			continue
 		}
-		there = append(there, engine)
+		if os.Getenv("ELECTION_TEST_"+strings.ToUpper(engine)) == "" {
+			require.NotContains(t, required, engine, "%s is required: %v", engine, err)
+		}
+		t.Logf("no %s: %v", engine, err)
 	}
 	return there
 }
