@@ -1,6 +1,6 @@
 # The checks themselves stand in .ci/run; this is their index.
 .DEFAULT_GOAL := help
-.PHONY: help test race short vet lint fuzz bench demo sim mutants cross ci cover fmt tidy
+.PHONY: help test race short vet lint fuzz bench demo sim chaos mutants cross ci cover fmt tidy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ SEED ?= 1
 MINUTES ?= 60
 sim: ## run elections in many seeded worlds (SEEDS=100000 SEED=1 MINUTES=60)
 	SEEDS=$(SEEDS) SEED=$(SEED) MINUTES=$(MINUTES) go test -count=1 -timeout 0 -v -run '^TestWorlds$$' ./internal/sim
+
+DURATION ?= 10m
+ENGINES ?= mysql,postgres,sqlite
+chaos: ## kill, stop, cut and restart real processes and servers (DURATION=10m ENGINES=mysql,postgres,sqlite SEED=0)
+	go -C test run ./chaos -duration $(DURATION) -engines $(ENGINES) -seed $(if $(filter command line environment,$(origin SEED)),$(SEED),0) \
+		-commit "$$(git describe --always --dirty=+)"
 
 mutants: ## break the code on purpose: do the tests notice? (RUN=regexp)
 	go -C test run ./mutants -run '$(RUN)'

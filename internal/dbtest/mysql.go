@@ -91,10 +91,19 @@ func withSchema(t testing.TB, driver, dsn, schema, dropOptions string) {
 }
 
 func startMySQL() (*server, error) {
+	p, err := mysqlProgram("--innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=OFF")
+	if err != nil {
+		return nil, err
+	}
+	return p.start()
+}
+
+// mysqlProgram is the server, with what makes it faster or safer.
+func mysqlProgram(durability string) (p program, err error) {
 	dirs := []string{"/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"}
 	daemon, ok := find(dirs, "mariadbd", "mysqld")
 	if !ok {
-		return nil, fmt.Errorf("mariadbd, mysqld: %w", errNoServer)
+		return p, fmt.Errorf("mariadbd, mysqld: %w", ErrNoServer)
 	}
 	const common = `--no-defaults --datadir="$PWD/data" --secure-file-priv="$PWD"`
 	// MariaDB has a script for what Oracle's server does by itself.
@@ -104,14 +113,14 @@ func startMySQL() (*server, error) {
 	}
 	user := randomName()[:30] // an old limit is 32
 	return program{
-		name: "mysql", account: "mysql", driver: "mysql", stop: "KILL",
+		name: "mysql", account: "mysql", driver: "mysql", stop: "KILL", gentle: "TERM",
 		dsn: func(port int) string { return fmt.Sprintf("%s@tcp(127.0.0.1:%d)/", user, port) },
 		files: map[string]string{"init.sql": fmt.Sprintf(
-			"CREATE USER %[1]s@'%%';\nGRANT ALL ON *.* TO %[1]s@'%%' WITH GRANT OPTION;\n", user)},
+			"CREATE USER IF NOT EXISTS %[1]s@'%%';\nGRANT ALL ON *.* TO %[1]s@'%%' WITH GRANT OPTION;\n", user)},
 		prepare: prepare,
 		serve: fmt.Sprintf(`'%s' %s --socket="$PWD/socket" --init-file="$PWD/init.sql" \
 			--bind-address=127.0.0.1 --port="$PORT" --skip-name-resolve --max-connections=1000 --skip-log-bin \
-			--innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=OFF --innodb-buffer-pool-size=64M \
-			--loose-mysqlx=OFF --loose-performance-schema=OFF`, daemon, common),
-	}.start()
+			%s --innodb-buffer-pool-size=64M \
+			--loose-mysqlx=OFF --loose-performance-schema=OFF`, daemon, common, durability),
+	}, nil
 }

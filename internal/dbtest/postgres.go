@@ -80,22 +80,31 @@ func withSetting(dsn, key, value string) string {
 }
 
 func startPostgres() (*server, error) {
+	p, err := postgresProgram("-c fsync=off -c full_page_writes=off")
+	if err != nil {
+		return nil, err
+	}
+	return p.start()
+}
+
+// postgresProgram is the server, with what makes it faster or safer.
+func postgresProgram(durability string) (p program, err error) {
 	dirs := postgresDirs()
 	daemon, ok := find(dirs, "postgres")
 	initdb, found := find(append([]string{filepath.Dir(daemon)}, dirs...), "initdb")
 	if !ok || !found {
-		return nil, fmt.Errorf("postgres, initdb: %w", errNoServer)
+		return p, fmt.Errorf("postgres, initdb: %w", ErrNoServer)
 	}
 	user := randomName()
 	return program{
-		name: "postgres", account: "postgres", driver: "pgx", stop: "QUIT",
+		name: "postgres", account: "postgres", driver: "pgx", stop: "QUIT", gentle: "INT",
 		dsn: func(port int) string {
 			return fmt.Sprintf("postgres://%s@127.0.0.1:%d/postgres?sslmode=disable", user, port)
 		},
 		prepare: fmt.Sprintf(`'%s' -D data -U %s -A trust -E UTF8 --no-sync`, initdb, user),
 		serve: fmt.Sprintf(`'%s' -D data -p "$PORT" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-			-c fsync=off -c full_page_writes=off -c max_connections=500`, daemon),
-	}.start()
+			%s -c max_connections=500`, daemon, durability),
+	}, nil
 }
 
 // postgresDirs are where Debian keeps the servers, the latest version first.

@@ -24,16 +24,21 @@ type program struct {
 	// one program in the foreground, on TCP port $PORT of 127.0.0.1.
 	prepare, serve string
 	stop           string // the signal that ends it at once
+	gentle         string // the signal on which it ends its clients' connections, and then itself
 }
 
 // server is one that runs until this process ends, however it ends.
 type server struct {
 	dsn   string
 	alive keeper // the server stops when this is closed
+	dir   string // "" of one that was there before
+	port  int
+	// starts counts how often it was started.
+	starts int
 }
 
-// errNoServer means that this machine has no such program.
-var errNoServer = errors.New("not installed")
+// ErrNoServer means that this machine has no such program.
+var ErrNoServer = errors.New("not installed")
 
 const (
 	startPatience = time.Minute
@@ -62,19 +67,33 @@ func (p program) startAt(port int) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
-	s := &server{dsn: p.dsn(port), alive: alive}
-	if err := p.await(s.dsn, filepath.Join(dir, "ended")); err != nil {
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+	s := &server{dsn: p.dsn(port), alive: alive, dir: dir, port: port, starts: 1}
+	if err := p.await(s); err != nil {
+		err = s.explain(err)
 		_ = alive.Close()
-		return nil, fmt.Errorf("start %s: %w; its log ends: %s", p.name, err, log[max(0, len(log)-2000):])
+		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
 	return s, nil
 }
 
+// ended is the file that is there when the server that was started last is gone.
+func (s *server) ended() string { return filepath.Join(s.dir, "ended"+strconv.Itoa(s.starts)) }
+
+func (s *server) hasEnded() bool {
+	_, err := os.Stat(s.ended())
+	return err == nil
+}
+
+// explain adds the server's last words.
+func (s *server) explain(err error) error {
+	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	return fmt.Errorf("%w; its log ends: %s", err, log[max(0, len(log)-2000):])
+}
+
 // await returns when the server answers. It uses a user name of its own, so that
 // no other server on that port can answer in its place.
-func (p program) await(dsn, ended string) error {
-	db, err := sql.Open(p.driver, dsn)
+func (p program) await(s *server) error {
+	db, err := sql.Open(p.driver, s.dsn)
 	if err != nil {
 		return err
 	}
@@ -88,7 +107,7 @@ func (p program) await(dsn, ended string) error {
 		if err == nil {
 			return nil
 		}
-		if _, gone := os.Stat(ended); gone == nil {
+		if s.hasEnded() {
 			return errEnded
 		}
 		select {

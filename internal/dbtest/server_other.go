@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-type keeper = io.Closer
+type keeper = io.WriteCloser
 
 // launch would need a way to stop the server with a test binary that is killed.
 func (p program) launch(int) (string, keeper, error) {

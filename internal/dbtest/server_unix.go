@@ -14,24 +14,38 @@ import (
 	"syscall"
 )
 
-// keeper keeps a server alive until it is closed, by us or by our end.
-type keeper = io.Closer
+// keeper keeps a server alive until it is closed, by us or by our end. What is
+// written to it are commands to the watchdog.
+type keeper = io.WriteCloser
 
-// watchdog runs a server, and stops it and removes its directory as soon as the
-// standard input ends: the other end of that pipe is in the test binary alone,
-// and the kernel closes it also after a panic, a timeout or a SIGKILL, where no
-// clean-up of ours would run. The file "ended" tells of a server that is gone, and
-// keeps a process id from being used that may be another process's by now.
+// watchdog runs a server, stops and starts it as the lines of its standard input
+// say, and stops it and removes its directory as soon as that ends: the other end
+// of that pipe is in the test binary alone, and the kernel closes it also after a
+// panic, a timeout or a SIGKILL, where no clean-up of ours would run. The file
+// "ended" and the number of its start tells of a server that is gone, and keeps a
+// process id from being used that may be another process's by now.
 const watchdog = `
+start() {
+	number=$1
+	( %[2]s &
+	echo $! >pid$number; wait $!; : >ended$number ) >>log 2>&1 </dev/null &
+}
+end() {
+	until [ -e ended$number ] || kill -"$1" "$(cat pid$number)"; do sleep 1; done 2>/dev/null
+}
 if { %[1]s
 } >log 2>&1 </dev/null; then
-	( %[2]s &
-	echo $! >pid; wait $!; : >ended ) >>log 2>&1 </dev/null &
+	start 1
 else
-	: >ended
+	number=1
+	: >ended1
 fi
-cat >/dev/null
-until [ -e ended ] || kill -%[3]s "$(cat pid)"; do sleep 1; done 2>/dev/null
+while read -r command argument; do
+	case $command in
+	start|end) "$command" "$argument" ;;
+	esac
+done
+end %[3]s
 wait
 dir=$PWD; cd / && rm -rf "$dir"
 `
