@@ -24,7 +24,7 @@ var mysqlServer = sync.OnceValues(func() (*server, error) {
 	if dsn := os.Getenv("ELECTION_TEST_MYSQL"); dsn != "" {
 		return &server{dsn: dsn}, nil
 	}
-	return startMySQL()
+	return startMySQL("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=OFF")
 })
 
 // mysqlDatabases are a schema as the driver sees it by default, and one where
@@ -87,7 +87,8 @@ func withSchema(t testing.TB, driver, dsn, schema, dropOptions string) {
 	})
 }
 
-func startMySQL() (*server, error) {
+// startMySQL starts a server of this machine with these options.
+func startMySQL(options ...string) (*server, error) {
 	dirs := []string{"/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"}
 	daemon, ok := find(dirs, "mariadbd", "mysqld")
 	if !ok {
@@ -108,7 +109,7 @@ func startMySQL() (*server, error) {
 		prepare: prepare,
 		serve: fmt.Sprintf(`'%s' %s --socket="$PWD/socket" --init-file="$PWD/init.sql" \
 			--bind-address=127.0.0.1 --port="$PORT" --skip-name-resolve --max-connections=1000 --skip-log-bin \
-			--innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=OFF --innodb-buffer-pool-size=64M \
-			--loose-mysqlx=OFF --loose-performance-schema=OFF`, daemon, common),
+			--innodb-buffer-pool-size=64M --loose-mysqlx=OFF --loose-performance-schema=OFF %s`,
+			daemon, common, strings.Join(options, " ")),
 	}.start()
 }

@@ -22,7 +22,7 @@ var postgresServer = sync.OnceValues(func() (*server, error) {
 	if dsn := os.Getenv("ELECTION_TEST_POSTGRES"); dsn != "" {
 		return &server{dsn: dsn}, nil
 	}
-	return startPostgres()
+	return startPostgres("fsync=off", "full_page_writes=off")
 })
 
 func postgresDatabases(t testing.TB) ([]*Database, string) {
@@ -79,7 +79,8 @@ func withSetting(dsn, key, value string) string {
 	return u.String()
 }
 
-func startPostgres() (*server, error) {
+// startPostgres starts a server of this machine with these settings.
+func startPostgres(settings ...string) (*server, error) {
 	dirs := postgresDirs()
 	daemon, ok := find(dirs, "postgres")
 	initdb, found := find(append([]string{filepath.Dir(daemon)}, dirs...), "initdb")
@@ -94,8 +95,16 @@ func startPostgres() (*server, error) {
 		},
 		prepare: fmt.Sprintf(`'%s' -D data -U %s -A trust -E UTF8 --no-sync`, initdb, user),
 		serve: fmt.Sprintf(`'%s' -D data -p "$PORT" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-			-c fsync=off -c full_page_writes=off -c max_connections=500`, daemon),
+			-c max_connections=500 %s`, daemon, inCommandLine(settings)),
 	}.start()
+}
+
+// inCommandLine are settings as PostgreSQL's programs take them.
+func inCommandLine(settings []string) (line string) {
+	for _, s := range settings {
+		line += " -c '" + s + "'"
+	}
+	return line
 }
 
 // postgresDirs are where Debian keeps the servers, the latest version first.

@@ -44,6 +44,7 @@ func PostgreSQL() *Dialect {
 				WHEN relpersistence = 'u' THEN 'is unlogged: a crash would empty it'
 				WHEN relpersistence = 't' THEN 'is temporary: nobody else can see it' END
 			FROM pg_class WHERE oid = to_regclass(quote_ident(?))`,
+		Examination: examinationPostgres(),
 		RingsItself: true, // in gatePostgres
 		quote:       `"`,
 		placeholder: func(n int) string { return "$" + strconv.Itoa(n) },

@@ -27,6 +27,7 @@ func SQLite() *Dialect {
 		ColumnsOf:    `SELECT name FROM pragma_table_info(?)`,
 		UniqueOf: `SELECT l.name, i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i
 			WHERE l."unique" = 1 AND l.partial = 0 AND i.name IS NOT NULL ORDER BY l.name, i.seqno`,
+		Examination: examinationSQLite(),
 		quote:       `"`,
 		placeholder: func(int) string { return "?" },
 		// An explicit collation beats whatever the column was declared with.

@@ -1,0 +1,66 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// trials are the checks that hold an election, by the library as members use it.
+func (e *examination) trials() []check {
+	checks := []check{
+		{"compare-and-swap", "two connections replaced one record at the same time", e.contest},
+		{"affected rows", "counted the rows that writes changed, and did not", e.affected},
+		{"guarded transaction", "committed one, rolled one back, and looked from the other connection", e.guarded},
+		{"lock of the guard", "changed the leader on one connection, under a guarded transaction on the other", e.guardLock},
+		{"bounded waits", "let a change of leader wait for a guarded transaction, for half a second", e.boundedWait},
+		{"past term", "ran a guarded transaction in the term before", e.pastTerm},
+		{"read your write", "wrote on one connection and read at once on the other", e.readYourWrite},
+		{"wake-ups", "listened on one connection for changes of leader by the other", e.wakeUps},
+	}
+	for i, c := range checks {
+		checks[i].try = func(ctx context.Context) finding {
+			switch why := e.alone(); {
+			case e.site.table == "":
+				return skipped("there is no place to try it")
+			case why != "":
+				return skipped("%s", why)
+			}
+			return c.try(ctx)
+		}
+	}
+	return checks
+}
+
+// Members of the elections that are held for a trial.
+const (
+	anna = "a"
+	bert = "b"
+)
+
+// lead makes id the leader, by the rules, and returns its term. It retries until ctx
+// ends: another change may come between.
+func lead(ctx context.Context, s *election.SQLStorage, id string) (term uint64, err error) {
+	for {
+		record, err := s.Get(ctx)
+		if err != nil {
+			return 0, err
+		}
+		record.LeaderID, record.Term = id, max(record.Term, uint64(record.Version))+1
+		err = s.Update(ctx, record, true)
+		if !errors.Is(err, election.ErrRecordConflict) {
+			return record.Term, err
+		}
+		if late := sqldb.Backoff(ctx); late != nil {
+			return 0, errors.Join(late, err)
+		}
+	}
+}
+
+// broken is an error where there should have been none.
+func broken(doing string, err error) finding {
+	return failure("%s: %v", doing, err).because("Elections do not work here.",
+		"See what the error tells, and docs/databases.md on rights, settings, proxies and poolers.")
+}
