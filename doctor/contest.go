@@ -77,6 +77,12 @@ func (s *site) insertNew() string {
 	return s.dialect.InsertNew + " % (id, leader_id, record, version, election, slot) VALUES (?, '', '', 0, ?, ?) " + s.dialect.SkipExisting
 }
 
+const (
+	oldReads = "Reads are answered by a replica: a Storage must see every write that was acknowledged before. " +
+		"Members stay safe, but notice a change of leader late, and cannot tell lag from lost history."
+	namePrimary = "Name the primary in the DSN, and exempt this service from the splitting of reads and writes."
+)
+
 // readYourWrite writes and reads through the two handles in turn.
 func (e *examination) readYourWrite(ctx context.Context) finding {
 	_, a, b := e.site.in("read your write")
@@ -100,9 +106,7 @@ func (e *examination) readYourWrite(ctx context.Context) finding {
 		a, b = b, a
 	}
 	if stale > 0 {
-		return failure("%d of %d reads were old, by up to %v", stale, n, slowest.Round(time.Millisecond)).because(
-			"Reads are answered by a replica: a Storage must see every write that was acknowledged before. Members stay safe, but notice a change of leader late, and cannot tell lag from lost history.",
-			"Name the primary in the DSN, and exempt this service from the splitting of reads and writes.")
+		return failure("%d of %d reads were old, by up to %v", stale, n, slowest.Round(time.Millisecond)).because(oldReads, namePrimary)
 	}
 	return ok("%d reads, none of them old", n)
 }

@@ -19,8 +19,7 @@ func (e *examination) guarded(ctx context.Context) finding {
 	if _, err := lead(ctx, a, anna); err != nil {
 		return broken("acquire the leadership", err)
 	}
-	kept, undone := name+"/kept", name+"/undone"
-	e.site.remember(kept, undone)
+	kept, undone := e.site.entryOf(name, "kept"), e.site.entryOf(name, "undone")
 	write := func(entry string, then func() error) error {
 		return a.TxnWithLeaderLock(ctx, anna, func(tx *sql.Tx) error {
 			if err := e.site.entry(ctx, tx, entry); err != nil {
@@ -60,8 +59,7 @@ const halfSecond = 500 * time.Millisecond
 // under runs body while anna, who leads by a, has a guarded transaction open, and
 // returns how that ended.
 func (e *examination) under(ctx context.Context, name string, a *election.SQLStorage, body func()) error {
-	entry := name + "/entry"
-	e.site.remember(entry)
+	entry := e.site.entryOf(name, "entry")
 	// So long that a change of leader which waits too long is seen to.
 	const guardTimeout = 4 * time.Second
 	return a.WithGuardTimeout(guardTimeout).TxnWithLeaderLock(ctx, anna, func(tx *sql.Tx) error {

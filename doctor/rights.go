@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,6 +62,8 @@ func (e *examination) create(ctx context.Context) finding {
 	switch {
 	case err == nil:
 		return ok("created %s", e.site.name)
+	case errors.Is(err, errOldReads):
+		return failure("%v", err).because(oldReads, namePrimary)
 	case len(e.columns) > 0:
 		return ok("no: %v. It is not needed: table %s is there", err, e.Table)
 	}

@@ -105,46 +105,52 @@ func (e *examination) fileSystem(context.Context) finding {
 	return ok("%s", kind)
 }
 
-// ownSession finds poolers that lend sessions by the transaction: while one
-// connection holds a transaction open, the other one gets another session.
+// ownSession finds poolers that lend sessions by the transaction.
 func (e *examination) ownSession(ctx context.Context) finding {
-	ask := e.dialect.Examination.Session
-	if ask == "" {
+	if e.dialect.Examination.Session == "" {
 		return skipped("there are none")
 	}
 	if why := e.alone(); why != "" {
 		return skipped("%s", why)
 	}
-	one, err := e.db.Conn(ctx)
-	if err != nil {
-		return failure("%v", err)
-	}
-	defer func() { _ = one.Close() }()
-	var before, between, after string
-	if err := one.QueryRowContext(ctx, ask).Scan(&before); err != nil {
-		return failure("%v", err)
-	}
-	tx, err := e.Other.BeginTx(ctx, nil)
-	if err != nil {
-		return failure("%v", err)
-	}
-	defer func() { _ = tx.Rollback() }()
-	if err := tx.QueryRowContext(ctx, ask).Scan(&between); err != nil {
-		return failure("%v", err)
-	}
-	if err := one.QueryRowContext(ctx, ask).Scan(&after); err != nil {
-		return failure("%v", err)
-	}
-	if before != after || before == between {
-		return lentSessions("a connection had session %s, then %s; the other one %s", before, after, between)
+	before, between, after, err := e.sessions(ctx)
+	switch {
+	case err != nil && dialect.LostSession(err):
+		return failure("%v", err).because(
+			"A pooler lends sessions by the transaction, and statements that the driver has prepared are not found again.",
+			"Let the pooler lend by the session, connect to the server itself, or have the driver prepare nothing, as docs/databases.md says on poolers.")
+	case err != nil:
+		return broken("ask which session it is", err)
+	case before != after || before == between:
+		return warning("a connection had session %s, then %s; the other one %s", before, after, between).because(
+			"A pooler lends sessions by the transaction: what is set for a session reaches others, or nobody, and notifications are lost, so that members poll.",
+			"Let the pooler lend by the session, connect to the server itself, or follow what docs/databases.md says on poolers.")
 	}
 	return ok("each has its own")
 }
 
-func lentSessions(format string, args ...any) finding {
-	return warning(format, args...).because(
-		"A pooler lends sessions by the transaction: what is set for a session reaches others, or nobody, and notifications are lost, so that members poll.",
-		"Let the pooler lend by the session, connect to the server itself, or follow what docs/databases.md says on poolers.")
+// sessions asks one connection twice, and between that another one, that has a
+// transaction open meanwhile: so one session cannot serve both.
+func (e *examination) sessions(ctx context.Context) (before, between, after string, err error) {
+	ask := e.dialect.Examination.Session
+	one, err := e.db.Conn(ctx)
+	if err != nil {
+		return "", "", "", err
+	}
+	defer func() { _ = one.Close() }()
+	if err := one.QueryRowContext(ctx, ask).Scan(&before); err != nil {
+		return "", "", "", err
+	}
+	tx, err := e.Other.BeginTx(ctx, nil)
+	if err != nil {
+		return "", "", "", err
+	}
+	defer func() { _ = tx.Rollback() }()
+	if err := tx.QueryRowContext(ctx, ask).Scan(&between); err != nil {
+		return "", "", "", err
+	}
+	err = one.QueryRowContext(ctx, ask).Scan(&after)
+	return before, between, after, err
 }
 
 // alone says why there are no two connections, "" where there are.

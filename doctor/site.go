@@ -3,11 +3,13 @@ package doctor
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sqlelect/election"
 	"github.com/sqlelect/election/internal/dialect"
@@ -24,6 +26,7 @@ type site struct {
 	// What follows is written by checks, and read when one of them may still run.
 	mu        sync.Mutex
 	created   bool                    // there may be a table of that name
+	own       bool                    // that is where things are tried
 	table     string                  // quoted; "" as long as nothing can be tried
 	member    [2]*election.SQLStorage // through the two handles
 	elections []string
@@ -47,7 +50,7 @@ func (s *site) where() string {
 	switch {
 	case s.table == "":
 		return "nothing"
-	case s.created:
+	case s.own:
 		return "table " + s.table + ", dropped in the end"
 	}
 	return "table " + s.table + ", elections " + s.name + "/…, removed in the end"
@@ -61,7 +64,27 @@ func (s *site) create(ctx context.Context) error {
 	s.mu.Lock()
 	s.created = true // also when an error follows: it may be there all the same
 	s.mu.Unlock()
-	return s.open(ctx, s.name)
+	start := time.Now()
+	for {
+		err := s.open(ctx, s.name)
+		if err == nil || !s.isThere(ctx) {
+			return err
+		}
+		// It was created, and whoever is asked does not know yet. That is for another
+		// check to find; here it has to be waited for.
+		const patience = 5 * time.Second
+		if late := sqldb.Backoff(ctx); late != nil || time.Since(start) > patience {
+			return fmt.Errorf("%w: %w", errOldReads, err)
+		}
+	}
+}
+
+var errOldReads = errors.New("it was created, but reads do not find it")
+
+// isThere reports whether the table of our own can be written to.
+func (s *site) isThere(ctx context.Context) bool {
+	_, err := s.db.ExecContext(ctx, "DELETE FROM "+s.dialect.Quote(s.name)+" WHERE 1 = 0")
+	return err == nil
 }
 
 // open makes ready to try things in the table of that name.
@@ -78,7 +101,7 @@ func (s *site) open(ctx context.Context, table string) (err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.member, s.table = member, quoted
+	s.member, s.table, s.own = member, quoted, table == s.name
 	return nil
 }
 
@@ -91,11 +114,15 @@ func (s *site) in(trial string) (name string, a, b *election.SQLStorage) {
 	return name, s.member[0].Election(name), s.member[1].Election(name)
 }
 
-// remember has the rows of more elections removed in the end.
-func (s *site) remember(names ...string) {
+// entryOf names what a leader of the election called name writes. It sorts before all
+// elections: some engines lock the row after those that they look for, and a change of
+// leader would wait for the entry, guard or no guard.
+func (s *site) entryOf(name, what string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.elections = append(s.elections, names...)
+	entry := s.name + "!" + strings.TrimPrefix(name, s.name+"/") + "/" + what
+	s.elections = append(s.elections, entry)
+	return entry
 }
 
 // sql fills in the table's name for %, and the engine's placeholders.
@@ -123,12 +150,14 @@ func (s *site) entries(ctx context.Context, q sqldb.Execer, name string) (n int,
 // remove removes the table, or the elections from the one that was there.
 func (s *site) remove(ctx context.Context) finding {
 	s.mu.Lock()
-	created, elections := s.created, s.elections
+	created, own, elections := s.created, s.own, s.elections
 	s.mu.Unlock()
 	if created {
 		if err := s.drop(ctx); err != nil {
 			return failure("%v", err).because("The table may still be there.", "DROP TABLE "+s.dialect.Quote(s.name))
 		}
+	}
+	if own || len(elections) == 0 {
 		return ok("table %s is gone", s.name)
 	}
 	for _, name := range elections {
@@ -141,7 +170,7 @@ func (s *site) remove(ctx context.Context) finding {
 				fmt.Sprintf("DELETE FROM %s WHERE election LIKE '%s%%'", s.table, s.name))
 		}
 	}
-	return ok("the rows of %d elections are gone", len(elections))
+	return ok("the rows of %d elections and entries are gone", len(elections))
 }
 
 func (s *site) drop(ctx context.Context) error {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/sqlelect/election"
 	"github.com/sqlelect/election/internal/sqldb"
@@ -40,9 +41,14 @@ const (
 	bert = "b"
 )
 
-// lead makes id the leader, by the rules, and returns its term. It retries until ctx
-// ends: another change may come between.
+// leadPatience is how long conflicts are retried: a change that came between, or
+// a read that was old.
+const leadPatience = 3 * time.Second
+
+// lead makes id the leader, by the rules, and returns its term.
 func lead(ctx context.Context, s *election.SQLStorage, id string) (term uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, leadPatience)
+	defer cancel()
 	for {
 		record, err := s.Get(ctx)
 		if err != nil {

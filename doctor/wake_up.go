@@ -27,10 +27,7 @@ func (e *examination) wakeUps(ctx context.Context) finding {
 	}()
 	defer func() {
 		stop()
-		select {
-		case <-ended:
-		case <-ctx.Done():
-		}
+		<-ended // the ctx of all of it ends at the latest
 	}()
 	select {
 	case err := <-ended:
@@ -40,7 +37,14 @@ func (e *examination) wakeUps(ctx context.Context) finding {
 	case <-ctx.Done():
 		return unheard("it had not begun when its time was over")
 	}
-	return hear(ctx, a, rings)
+	f := hear(ctx, a, rings)
+	select {
+	case err := <-ended:
+		ended <- nil
+		return unheard("%v", err)
+	default:
+		return f
+	}
 }
 
 // hear changes the leader a few times.

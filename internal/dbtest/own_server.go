@@ -36,9 +36,10 @@ func (d *Database) Standby(t testing.TB, settings ...string) *Database {
 	u, err := url.Parse(d.DSN)
 	require.NoError(t, err)
 	return d.at(t, "postgres", func(daemon string) program {
+		backup, _ := find(append([]string{filepath.Dir(daemon)}, postgresDirs()...), "pg_basebackup")
 		return program{
 			prepare: fmt.Sprintf(`'%s' -D data -R -X stream --no-sync -c fast -h 127.0.0.1 -p %s -U %s`,
-				filepath.Join(filepath.Dir(daemon), "pg_basebackup"), u.Port(), u.User.Username()),
+				backup, u.Port(), u.User.Username()),
 			serve: fmt.Sprintf(`'%s' -D data -p "$PORT" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
 				-c max_connections=500 %s`, daemon, inCommandLine(settings)),
 			stop: "QUIT",

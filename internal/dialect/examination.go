@@ -33,6 +33,15 @@ type Condition struct {
 // transactions short.
 const guardTimeout = "10 s, the guard timeout"
 
+// LostSession reports whether err says that what a connection prepared is not in its
+// session, or that another's is: so they are lent.
+func LostSession(err error) bool {
+	const exists, missing, unknownHandler = "42P05", "26000", 1243
+	code, _ := postgresCode(err)
+	number, _ := mysqlNumber(err)
+	return code == exists || code == missing || number == unknownHandler
+}
+
 // DatabaseFile is the path in the identity of a database that is a file.
 func DatabaseFile(identity string) (path string, ok bool) {
 	path, ok = strings.CutPrefix(identity, "sqlite:")
