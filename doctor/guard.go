@@ -71,6 +71,40 @@ func (e *examination) under(ctx context.Context, name string, a *election.SQLSto
 	})
 }
 
+// errWaiting says of a change of leader that it had not ended when it was looked at.
+var errWaiting = errors.New("it waited on")
+
+// meet changes the leader, within half a second, while a guarded transaction is open,
+// for patience at most. It returns how the change ended and how long it took (or
+// errWaiting, if the transaction was over before it), and how the transaction ended.
+func (e *examination) meet(ctx context.Context, name string, a, b *election.SQLStorage, patience time.Duration) (
+	changed error, took time.Duration, committed error,
+) {
+	ended := make(chan error, 1)
+	begun := false
+	committed = e.under(ctx, name, a, func() {
+		begun = true
+		brief, cancel := context.WithTimeout(ctx, halfSecond)
+		start := time.Now()
+		go func() {
+			defer cancel()
+			_, err := lead(brief, b, bert)
+			ended <- err
+		}()
+		select {
+		case changed = <-ended:
+			ended <- nil
+		case <-time.After(patience):
+			changed = errWaiting
+		}
+		took = time.Since(start)
+	})
+	if begun {
+		<-ended // at the latest now that nothing is in its way
+	}
+	return changed, took, committed
+}
+
 // guardLock sees to it that of a guarded transaction and a change of leader one waits
 // or fails, and that the change succeeds once the transaction is over.
 func (e *examination) guardLock(ctx context.Context) finding {
@@ -78,12 +112,7 @@ func (e *examination) guardLock(ctx context.Context) finding {
 	if _, err := lead(ctx, a, anna); err != nil {
 		return broken("acquire the leadership", err)
 	}
-	var changed error
-	committed := e.under(ctx, name, a, func() {
-		brief, cancel := context.WithTimeout(ctx, halfSecond)
-		defer cancel()
-		_, changed = lead(brief, b, bert)
-	})
+	changed, _, committed := e.meet(ctx, name, a, b, 2*halfSecond)
 	switch {
 	case changed == nil && committed == nil:
 		return failure("the leader changed, and then the former leader's transaction was committed").because(
@@ -108,24 +137,24 @@ func (e *examination) boundedWait(ctx context.Context) finding {
 	if _, err := lead(ctx, a, anna); err != nil {
 		return broken("acquire the leadership", err)
 	}
-	var took time.Duration
-	err := e.under(ctx, name, a, func() {
-		brief, cancel := context.WithTimeout(ctx, halfSecond)
-		defer cancel()
-		start := time.Now()
-		_, _ = lead(brief, b, bert)
-		took = (time.Since(start) - halfSecond).Round(time.Millisecond)
-	})
 	const tolerable = time.Second
+	changed, took, committed := e.meet(ctx, name, a, b, halfSecond+2*tolerable)
+	late := (took - halfSecond).Round(time.Millisecond)
 	switch {
-	case took > tolerable:
-		return warning("it ended %v late", took).because(
-			"A member that waits for a lock does not notice when it has to give up: renewals and take-overs come late.",
-			"Look for what does not pass on the end of a ctx, or the server's lock timeout: a proxy, a pooler, a wrapped driver.")
-	case err != nil:
-		return broken("commit a guarded transaction", err)
+	case errors.Is(changed, errWaiting):
+		return deaf("it still waited %v after its time", late)
+	case late > tolerable:
+		return deaf("it ended %v after its time", late)
+	case committed != nil:
+		return broken("commit a guarded transaction", committed)
 	}
-	return ok("it gave up %v after its time", max(0, took))
+	return ok("it gave up %v after its time", max(0, late))
+}
+
+func deaf(format string, args ...any) finding {
+	return warning(format, args...).because(
+		"A member that waits for a lock does not notice when it has to give up: renewals and take-overs come late.",
+		"Look for what makes the driver deaf to the end of a ctx: a busy timeout, a proxy, a pooler, a wrapped driver.")
 }
 
 // pastTerm leads twice, and tries to write in the first term.

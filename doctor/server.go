@@ -95,10 +95,14 @@ func (e *examination) fileSystem(context.Context) finding {
 		return skipped("it is no file")
 	}
 	kind, remote, err := fileSystemOf(path)
-	switch {
-	case err != nil:
+	if err != nil {
 		return skipped("%v", err)
-	case remote:
+	}
+	return fileSystemFinding(kind, remote)
+}
+
+func fileSystemFinding(kind string, remote bool) finding {
+	if remote {
 		return failure("%s", kind).because("Locks and shared memory do not reach the other machines: two can lead, and the file can be damaged.",
 			"Put the file on a local disk, and only members on this machine; or use a server.")
 	}

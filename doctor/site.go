@@ -83,6 +83,8 @@ var errOldReads = errors.New("it was created, but reads do not find it")
 
 // isThere reports whether the table of our own can be written to.
 func (s *site) isThere(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // that one may be over
+	defer cancel()
 	_, err := s.db.ExecContext(ctx, "DELETE FROM "+s.dialect.Quote(s.name)+" WHERE 1 = 0")
 	return err == nil
 }

@@ -142,7 +142,7 @@ func TestUnboundedWaits(t *testing.T) {
 			return unbounded(query)
 		}})
 		c := requireVerdict(t, report, "bounded waits", doctor.Warning)
-		require.Contains(t, c.Seen, "late")
+		require.Contains(t, c.Seen, "after its time")
 	})
 }
 
