@@ -16,10 +16,10 @@ import (
 func (e *examination) tableChecks() []check {
 	checks := []check{
 		{"table", "looked up the table of the elections", e.table},
-		{"right to CREATE", "dropped a table that is not there, and created it", e.create},
+		{"right to CREATE", "dropped a table, as if it were there; created it", e.create},
 	}
 	for _, r := range rights {
-		checks = append(checks, check{"right to " + r.name, "ran one that concerns no row", func(ctx context.Context) finding {
+		checks = append(checks, check{"right to " + r.name, "ran a statement that concerns no row", func(ctx context.Context) finding {
 			return e.right(ctx, r)
 		}})
 	}

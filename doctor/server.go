@@ -28,18 +28,18 @@ func (e *examination) detect(ctx context.Context) finding {
 // serverChecks are those that need no table.
 func (e *examination) serverChecks() []check {
 	checks := []check{
-		{"pool", "looked at how many connections the pool allows", e.pool},
-		{"session settings", "read those that keep commits from being what they seem", e.sessionSettings},
+		{"pool", "asked the pool for its limit", e.pool},
+		{"session settings", "looked for what commits less than it seems", e.sessionSettings},
 	}
 	for _, condition := range e.dialect.Examination.Conditions {
-		checks = append(checks, check{condition.Name, "asked for it", func(ctx context.Context) finding {
+		checks = append(checks, check{condition.Name, "asked the database", func(ctx context.Context) finding {
 			return e.condition(ctx, condition)
 		}})
 	}
 	return append(checks,
 		check{"file system", "asked where the file is", e.fileSystem},
-		check{"own session", "asked two connections in turn which session they have", e.ownSession},
-		check{"clock", "compared the server's clock with this machine's", e.clock})
+		check{"own session", "asked two connections for their sessions", e.ownSession},
+		check{"clock", "compared it with this machine's", e.clock})
 }
 
 // pool looks at the first handle only: the second one may be of the examination.

@@ -12,14 +12,14 @@ import (
 // trials are the checks that hold an election, by the library as members use it.
 func (e *examination) trials() []check {
 	checks := []check{
-		{"compare-and-swap", "two connections replaced one record at the same time", e.contest},
-		{"affected rows", "counted the rows that writes changed, and did not", e.affected},
-		{"guarded transaction", "committed one, rolled one back, and looked from the other connection", e.guarded},
-		{"lock of the guard", "changed the leader on one connection, under a guarded transaction on the other", e.guardLock},
-		{"bounded waits", "let a change of leader wait for a guarded transaction, for half a second", e.boundedWait},
-		{"past term", "ran a guarded transaction in the term before", e.pastTerm},
-		{"read your write", "wrote on one connection and read at once on the other", e.readYourWrite},
-		{"wake-ups", "listened on one connection for changes of leader by the other", e.wakeUps},
+		{"compare-and-swap", "two connections replaced one record at once", e.contest},
+		{"affected rows", "counted the rows that writes changed", e.affected},
+		{"guarded transaction", "committed one and rolled one back", e.guarded},
+		{"lock of the guard", "changed the leader under a guarded transaction", e.guardLock},
+		{"bounded waits", "let a change of leader wait for half a second", e.boundedWait},
+		{"past term", "ran a guarded transaction of the term before", e.pastTerm},
+		{"read your write", "read on one connection what the other wrote", e.readYourWrite},
+		{"wake-ups", "listened for changes of leader", e.wakeUps},
 	}
 	for i, c := range checks {
 		checks[i].try = func(ctx context.Context) finding {

@@ -204,6 +204,26 @@ func TestNobodyIsWoken(t *testing.T) {
 	})
 }
 
+// A proxy that does not let through what a guarded transaction needs there.
+func TestNoBranches(t *testing.T) {
+	t.Parallel()
+	eachServerOnce(t, func(t *testing.T, db *dbtest.Database) {
+		if db.Engine != "mysql" {
+			t.Skip("only there it is a branch")
+		}
+		handle, statements := db.OpenCounted(t)
+		statements.Refuse(func(query string) error {
+			if strings.Contains(query, "XA START") {
+				return errors.New("XA is refused")
+			}
+			return nil
+		})
+		report := examineBy(t, db, handle, doctor.Options{})
+		require.Contains(t, requireVerdict(t, report, "guarded transaction", doctor.Failure).Seen, "XA is refused")
+		requireVerdict(t, report, "compare-and-swap", doctor.OK)
+	})
+}
+
 // What cannot be removed is named, with the statement that would.
 func TestLeftBehind(t *testing.T) {
 	t.Parallel()
