@@ -58,7 +58,7 @@ const halfSecond = 500 * time.Millisecond
 
 // under runs body while anna, who leads by a, has a guarded transaction open, and
 // returns how that ended.
-func (e *examination) under(ctx context.Context, name string, a *election.SQLStorage, body func()) error {
+func (e *examination) under(ctx context.Context, name string, a *election.SQLStorage, body func(*sql.Tx)) error {
 	entry := e.site.entryOf(name, "entry")
 	// So long that a change of leader which waits too long is seen to.
 	const guardTimeout = 4 * time.Second
@@ -66,7 +66,7 @@ func (e *examination) under(ctx context.Context, name string, a *election.SQLSto
 		if err := e.site.entry(ctx, tx, entry); err != nil {
 			return err
 		}
-		body()
+		body(tx)
 		return nil
 	})
 }
@@ -82,7 +82,7 @@ func (e *examination) meet(ctx context.Context, name string, a, b *election.SQLS
 ) {
 	ended := make(chan error, 1)
 	begun := false
-	committed = e.under(ctx, name, a, func() {
+	committed = e.under(ctx, name, a, func(*sql.Tx) {
 		begun = true
 		brief, cancel := context.WithTimeout(ctx, halfSecond)
 		start := time.Now()
@@ -157,6 +157,23 @@ func deaf(format string, args ...any) finding {
 		"Look for what makes the driver deaf to the end of a ctx: a busy timeout, a proxy, a pooler, a wrapped driver.")
 }
 
+// hung asks for the bound that the library has set, or the session had before.
+func (e *examination) hung(ctx context.Context) finding {
+	condition := e.dialect.Examination.Hung
+	if condition.Query == "" {
+		return skipped("there is no server that could end one")
+	}
+	name, a, _ := e.site.in("hung transactions")
+	if _, err := lead(ctx, a, anna); err != nil {
+		return broken("acquire the leadership", err)
+	}
+	var f finding
+	if err := e.under(ctx, name, a, func(tx *sql.Tx) { f = judge(ctx, tx, condition) }); err != nil {
+		return broken("commit a guarded transaction", err)
+	}
+	return f
+}
+
 // pastTerm leads twice, and tries to write in the first term.
 func (e *examination) pastTerm(ctx context.Context) finding {
 	name, a, b := e.site.in("past term")
@@ -170,7 +187,7 @@ func (e *examination) pastTerm(ctx context.Context) finding {
 	}
 	in := func(term uint64) error {
 		reign := election.Leadership{Leader: &election.Member{ID: anna}, Term: term}
-		return e.under(election.ContextWithLeadership(ctx, reign), name, a, func() {})
+		return e.under(election.ContextWithLeadership(ctx, reign), name, a, func(*sql.Tx) {})
 	}
 	switch err := in(first); {
 	case err == nil:

@@ -24,6 +24,8 @@ func TestTransactionPoolerAndPreparedStatements(t *testing.T) {
 	t.Parallel()
 	db := dbtest.OwnPostgres(t)
 	report := examine(t, db.Pooled(t))
-	require.Contains(t, requireVerdict(t, report, "own session", doctor.Failure).Seen, "prepared statement")
+	c := requireVerdict(t, report, "own session", doctor.Failure)
+	require.Contains(t, c.Seen, "prepared statement")
+	require.Contains(t, c.Do, "default_query_exec_mode=exec")
 	require.Error(t, report.Err(doctor.Warning))
 }

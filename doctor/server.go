@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/sqldb"
 )
 
 // detect asks which engine it is. Relatives and clusters whose locks are others' are
@@ -33,7 +34,7 @@ func (e *examination) serverChecks() []check {
 	}
 	for _, condition := range e.dialect.Examination.Conditions {
 		checks = append(checks, check{condition.Name, "asked the database", func(ctx context.Context) finding {
-			return e.condition(ctx, condition)
+			return judge(ctx, e.db, condition)
 		}})
 	}
 	return append(checks,
@@ -71,11 +72,11 @@ func (e *examination) sessionSettings(ctx context.Context) finding {
 	return ok("as they should be")
 }
 
-// condition asks for one of the engine's own.
-func (e *examination) condition(ctx context.Context, c dialect.Condition) finding {
+// judge asks for one of the engine's own conditions.
+func judge(ctx context.Context, q sqldb.Execer, c dialect.Condition) finding {
 	var seen sql.NullString
 	var holds sql.NullBool
-	err := e.db.QueryRowContext(ctx, c.Query).Scan(&seen, &holds)
+	err := q.QueryRowContext(ctx, c.Query).Scan(&seen, &holds)
 	switch {
 	case err != nil:
 		return skipped("it could not be read: %v", err)
@@ -122,13 +123,13 @@ func (e *examination) ownSession(ctx context.Context) finding {
 	case err != nil && dialect.LostSession(err):
 		return failure("%v", err).because(
 			"A pooler lends sessions by the transaction, and statements that the driver has prepared are not found again.",
-			"Let the pooler lend by the session, connect to the server itself, or have the driver prepare nothing, as docs/databases.md says on poolers.")
+			e.dialect.Examination.Pooled)
 	case err != nil:
 		return broken("ask which session it is", err)
 	case before != after || before == between:
 		return warning("a connection had session %s, then %s; the other one %s", before, after, between).because(
 			"A pooler lends sessions by the transaction: what is set for a session reaches others, or nobody, and notifications are lost, so that members poll.",
-			"Let the pooler lend by the session, connect to the server itself, or follow what docs/databases.md says on poolers.")
+			e.dialect.Examination.Pooled)
 	}
 	return ok("each has its own")
 }

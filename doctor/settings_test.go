@@ -224,3 +224,22 @@ func TestPlantedRelative(t *testing.T) {
 		require.Error(t, report.Err(doctor.Warning))
 	})
 }
+
+// A DSN that names no database.
+func TestPlantedDSNWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	eachServerOnce(t, func(t *testing.T, db *dbtest.Database) {
+		if db.Engine != "mysql" {
+			t.Skip("a database is always named there")
+		}
+		config, err := mysql.ParseDSN(db.DSN)
+		require.NoError(t, err)
+		config.DBName = ""
+		handle, err := sql.Open("mysql", config.FormatDSN())
+		require.NoError(t, err)
+		defer func() { require.NoError(t, handle.Close()) }()
+		report, err := doctor.Examine(t.Context(), handle, doctor.Options{})
+		require.NoError(t, err)
+		require.Contains(t, requireVerdict(t, report, "engine", doctor.Failure).Seen, "names no database")
+	})
+}

@@ -17,6 +17,7 @@ func (e *examination) trials() []check {
 		{"guarded transaction", "committed one and rolled one back", e.guarded},
 		{"lock of the guard", "changed the leader under a guarded transaction", e.guardLock},
 		{"bounded waits", "let a change of leader wait for half a second", e.boundedWait},
+		{"hung transactions", "asked for the bound inside a guarded one", e.hung},
 		{"past term", "ran a guarded transaction of the term before", e.pastTerm},
 		{"read your write", "read on one connection what the other wrote", e.readYourWrite},
 		{"wake-ups", "listened for changes of leader", e.wakeUps},

@@ -146,6 +146,19 @@ func TestUnboundedWaits(t *testing.T) {
 	})
 }
 
+// The bounds that the library sets for a guarded transaction do not come through.
+func TestHungTransactionsHaveNoBound(t *testing.T) {
+	t.Parallel()
+	eachServerOnce(t, func(t *testing.T, db *dbtest.Database) {
+		report := examineTampered(t, db, tampering{rewrite: func(query string) string {
+			query = regexp.MustCompile(`SESSION idle_\w*transaction_timeout = IF\(`).ReplaceAllString(query, "@ignored = IF(")
+			return strings.ReplaceAll(query, "IN ('idle_in_transaction_session_timeout', ", "IN (")
+		}})
+		requireVerdict(t, report, "hung transactions", doctor.Warning)
+		requireVerdict(t, report, "guarded transaction", doctor.OK)
+	})
+}
+
 // A driver that hangs, whatever its ctx says, is given up, and the rest as well.
 func TestDriverThatHangs(t *testing.T) {
 	t.Parallel()

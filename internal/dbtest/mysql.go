@@ -24,7 +24,7 @@ var mysqlServer = sync.OnceValues(func() (*server, error) {
 	if dsn := os.Getenv("ELECTION_TEST_MYSQL"); dsn != "" {
 		return &server{dsn: dsn}, nil
 	}
-	return startMySQL("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=OFF")
+	return startMySQL()
 })
 
 // mysqlDatabases are a schema as the driver sees it by default, and one where
@@ -87,12 +87,20 @@ func withSchema(t testing.TB, driver, dsn, schema, dropOptions string) {
 	})
 }
 
-// startMySQL starts a server of this machine with these options.
-func startMySQL(options ...string) (*server, error) {
+func startMySQL() (*server, error) {
+	p, err := mysqlProgram("--innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=OFF")
+	if err != nil {
+		return nil, err
+	}
+	return p.start()
+}
+
+// mysqlProgram is the server, with what makes it faster or safer.
+func mysqlProgram(durability string) (p program, err error) {
 	dirs := []string{"/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"}
 	daemon, ok := find(dirs, "mariadbd", "mysqld")
 	if !ok {
-		return nil, fmt.Errorf("mariadbd, mysqld: %w", errNoServer)
+		return p, fmt.Errorf("mariadbd, mysqld: %w", errNoServer)
 	}
 	const common = `--no-defaults --datadir="$PWD/data" --secure-file-priv="$PWD"`
 	// MariaDB has a script for what Oracle's server does by itself.
@@ -109,7 +117,7 @@ func startMySQL(options ...string) (*server, error) {
 		prepare: prepare,
 		serve: fmt.Sprintf(`'%s' %s --socket="$PWD/socket" --init-file="$PWD/init.sql" \
 			--bind-address=127.0.0.1 --port="$PORT" --skip-name-resolve --max-connections=1000 --skip-log-bin \
-			--innodb-buffer-pool-size=64M --loose-mysqlx=OFF --loose-performance-schema=OFF %s`,
-			daemon, common, strings.Join(options, " ")),
-	}.start()
+			%s --innodb-buffer-pool-size=64M \
+			--loose-mysqlx=OFF --loose-performance-schema=OFF`, daemon, common, durability),
+	}, nil
 }

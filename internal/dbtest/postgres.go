@@ -22,7 +22,7 @@ var postgresServer = sync.OnceValues(func() (*server, error) {
 	if dsn := os.Getenv("ELECTION_TEST_POSTGRES"); dsn != "" {
 		return &server{dsn: dsn}, nil
 	}
-	return startPostgres("fsync=off", "full_page_writes=off")
+	return startPostgres()
 })
 
 func postgresDatabases(t testing.TB) ([]*Database, string) {
@@ -79,13 +79,21 @@ func withSetting(dsn, key, value string) string {
 	return u.String()
 }
 
-// startPostgres starts a server of this machine with these settings.
-func startPostgres(settings ...string) (*server, error) {
+func startPostgres() (*server, error) {
+	p, err := postgresProgram("-c fsync=off -c full_page_writes=off")
+	if err != nil {
+		return nil, err
+	}
+	return p.start()
+}
+
+// postgresProgram is the server, with what makes it faster or safer.
+func postgresProgram(durability string) (p program, err error) {
 	dirs := postgresDirs()
 	daemon, ok := find(dirs, "postgres")
 	initdb, found := find(append([]string{filepath.Dir(daemon)}, dirs...), "initdb")
 	if !ok || !found {
-		return nil, fmt.Errorf("postgres, initdb: %w", errNoServer)
+		return p, fmt.Errorf("postgres, initdb: %w", errNoServer)
 	}
 	user := randomName()
 	return program{
@@ -95,16 +103,8 @@ func startPostgres(settings ...string) (*server, error) {
 		},
 		prepare: fmt.Sprintf(`'%s' -D data -U %s -A trust -E UTF8 --no-sync`, initdb, user),
 		serve: fmt.Sprintf(`'%s' -D data -p "$PORT" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-			-c max_connections=500 %s`, daemon, inCommandLine(settings)),
-	}.start()
-}
-
-// inCommandLine are settings as PostgreSQL's programs take them.
-func inCommandLine(settings []string) (line string) {
-	for _, s := range settings {
-		line += " -c '" + s + "'"
-	}
-	return line
+			%s -c max_connections=500`, daemon, durability),
+	}, nil
 }
 
 // postgresDirs are where Debian keeps the servers, the latest version first.

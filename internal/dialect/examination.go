@@ -11,8 +11,13 @@ type Examination struct {
 	Now string
 	// Session names the server's session as one text; "" where there are none.
 	Session string
+	// Pooled is what to do about a pooler that lends sessions by the transaction.
+	Pooled string
 	// Conditions are what the promises need, and no statement of ours can bring about.
 	Conditions []Condition
+	// Hung is asked inside a guarded transaction: whether the server would end it if
+	// its client said nothing any more. Without a Query where there is no server.
+	Hung Condition
 }
 
 // Condition is a setting or a state of a server, a session or a file.
@@ -28,6 +33,11 @@ type Condition struct {
 	// Means and Do tell what follows where it does not hold, and what helps.
 	Means, Do string
 }
+
+const (
+	hungName  = "hung transactions"
+	hungMeans = "A client that has stopped inside a guarded transaction keeps the leader from being changed until its connection ends."
+)
 
 // guardTimeout is the library's default, in words: settings below it cut guarded
 // transactions short.

@@ -16,6 +16,7 @@ func examinationMySQL() Examination {
 		Version: "SELECT VERSION()",
 		Now:     "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
 		Session: "SELECT CONCAT(CONNECTION_ID(), '')",
+		Pooled:  "Let the proxy keep a client on its session, or connect to the server itself: a guarded transaction needs one.",
 		Conditions: []Condition{
 			{
 				Name:  "primary",
@@ -59,6 +60,12 @@ func examinationOracle() Examination {
 		Means: "A write whose client has given up waits on for its lock, and is applied when it gets it: as late as this.",
 		Do:    "Add innodb_lock_wait_timeout=1 to the DSN's parameters.",
 	})
+	x.Hung = Condition{
+		Name:  hungName,
+		Query: "SELECT CONCAT('no bound but wait_timeout = ', @@wait_timeout, ' s'), @@wait_timeout <= 60",
+		Means: hungMeans,
+		Do:    "Set a low wait_timeout in the DSN, above the time that connections of the pool are idle; keep guarded transactions short.",
+	}
 	return x
 }
 
@@ -96,5 +103,11 @@ func examinationMaria() Examination {
 			Means: "The server ends transactions, statements or idle connections sooner than " + guardTimeout + ": guarded transactions are cut short.",
 			Do:    "Raise these settings for the service's user, or keep guarded transactions shorter (WithGuardTimeout).",
 		})
+	x.Hung = Condition{
+		Name:  hungName,
+		Query: "SELECT CONCAT('idle_transaction_timeout = ', @@idle_transaction_timeout, ' s'), @@idle_transaction_timeout > 0",
+		Means: hungMeans,
+		Do:    "Look for what does not let settings of a session through: a proxy, a pooler, a wrapped driver.",
+	}
 	return x
 }

@@ -2,10 +2,19 @@ package dialect
 
 func examinationPostgres() Examination {
 	return Examination{
-		Version:    "SELECT current_setting('server_version')",
-		Now:        "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
-		Session:    "SELECT pg_backend_pid()::text",
+		Version: "SELECT current_setting('server_version')",
+		Now:     "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+		Session: "SELECT pg_backend_pid()::text",
+		Pooled: "Let the pooler lend by the session, or connect to the server itself; else add default_query_exec_mode=exec to the DSN, " +
+			"so that no statements are prepared, and read docs/databases.md on poolers.",
 		Conditions: append(postgresServer(), postgresDurability()...),
+		Hung: Condition{
+			Name: hungName,
+			Query: "SELECT 'idle_in_transaction_session_timeout = ' || setting || ' ms', (setting::bigint > 0)::int " +
+				"FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'",
+			Means: hungMeans,
+			Do:    "Look for what does not let settings of a transaction through: a proxy, a pooler, a wrapped driver.",
+		},
 	}
 }
 

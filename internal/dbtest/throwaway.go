@@ -17,7 +17,7 @@ import (
 // are those of its command line. The schema is a fresh one.
 func OwnMySQL(t testing.TB, options ...string) *Database {
 	t.Helper()
-	own := keep(t, "mysql", func() (*server, error) { return startMySQL(options...) })
+	own := keep(t, "mysql", func() (*server, error) { return startIf(mysqlProgram(strings.Join(options, " "))) })
 	return mysqlSchema(t, mysqlProduct(t, own.dsn), own.dsn, nil)
 }
 
@@ -25,7 +25,7 @@ func OwnMySQL(t testing.TB, options ...string) *Database {
 // these ones (name=value). The schema is "public".
 func OwnPostgres(t testing.TB, settings ...string) *Database {
 	t.Helper()
-	own := keep(t, "postgres", func() (*server, error) { return startPostgres(settings...) })
+	own := keep(t, "postgres", func() (*server, error) { return startIf(postgresProgram(inCommandLine(settings))) })
 	return &Database{Name: "postgres", Engine: "postgres", Driver: "pgx", DSN: own.dsn}
 }
 
@@ -82,6 +82,21 @@ func (d *Database) at(t testing.TB, name string, prepared func(daemon string) pr
 	reached := *d
 	reached.DSN = own.dsn
 	return &reached
+}
+
+func startIf(p program, err error) (*server, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p.start()
+}
+
+// inCommandLine are settings as PostgreSQL's programs take them.
+func inCommandLine(settings []string) (line string) {
+	for _, s := range settings {
+		line += " -c '" + s + "'"
+	}
+	return line
 }
 
 // keep starts a server until the test ends, and skips the test if it is not
