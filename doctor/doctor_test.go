@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,8 +77,22 @@ var trials = []string{
 	"past term", "read your write", "wake-ups",
 }
 
+// requireTrials checks that elections can be held. Behind a pooler that lends
+// sessions members are not woken.
+func requireTrials(t *testing.T, r doctor.Report) {
+	t.Helper()
+	session, _ := r.Find("own session")
+	for _, name := range trials {
+		want := doctor.OK
+		if name == "wake-ups" && session.Verdict == doctor.Warning {
+			want = doctor.Warning
+		}
+		requireVerdict(t, r, name, want)
+	}
+}
+
 // serverless are checks that SQLite has no use for.
-var serverless = []string{"own session", "clock", "hung transactions"}
+var serverless = []string{"clock", "hung transactions"}
 
 // Servers as they come, on which everything is as it should be.
 func TestHealthyServers(t *testing.T) {
@@ -108,9 +121,8 @@ func TestElectionsWorkOnEveryDatabase(t *testing.T) {
 		require.NoError(t, storage.Update(t.Context(), &election.Record{LeaderID: "somebody", Term: 5}, true))
 
 		report := examine(t, db)
-		for _, name := range append(slices.Clone(trials), "table", "right to DELETE") {
-			requireVerdict(t, report, name, doctor.OK)
-		}
+		requireTrials(t, report)
+		requireVerdict(t, report, "table", doctor.OK)
 		for _, name := range serverless {
 			want := doctor.OK
 			if db.Engine == "sqlite" {

@@ -145,6 +145,8 @@ func (e *examination) boundedWait(ctx context.Context) finding {
 		return deaf("it still waited %v after its time", late)
 	case late > tolerable:
 		return deaf("it ended %v after its time", late)
+	case changed == nil: // then one of the two was refused, or the lock is no lock
+		return ok("it did not have to wait")
 	case committed != nil:
 		return broken("commit a guarded transaction", committed)
 	}
