@@ -32,6 +32,15 @@ func examineBy(t *testing.T, db *dbtest.Database, handle *sql.DB, options doctor
 	return report
 }
 
+// ownServers begins a test that starts servers, and waits for their disk.
+func ownServers(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts servers of its own")
+	}
+	t.Parallel()
+}
+
 // requireNothingLeft looks for tables of an examination, on a handle of its own.
 func requireNothingLeft(t *testing.T, db *dbtest.Database) {
 	t.Helper()
@@ -96,7 +105,7 @@ var serverless = []string{"clock", "hung transactions"}
 
 // Servers as they come, on which everything is as it should be.
 func TestHealthyServers(t *testing.T) {
-	t.Parallel()
+	ownServers(t)
 	for name, own := range map[string]func(testing.TB, ...string) *dbtest.Database{"mysql": dbtest.OwnMySQL, "postgres": dbtest.OwnPostgres} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

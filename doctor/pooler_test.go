@@ -11,7 +11,7 @@ import (
 
 // A pooler that lends connections by the transaction.
 func TestTransactionPooler(t *testing.T) {
-	t.Parallel()
+	ownServers(t)
 	db := dbtest.OwnPostgres(t)
 	pooled := withParameter(t, db.Pooled(t), "default_query_exec_mode", "exec")
 	report := examine(t, pooled)
@@ -21,7 +21,7 @@ func TestTransactionPooler(t *testing.T) {
 
 // The same, where the driver prepares statements that it does not find again.
 func TestTransactionPoolerAndPreparedStatements(t *testing.T) {
-	t.Parallel()
+	ownServers(t)
 	db := dbtest.OwnPostgres(t)
 	report := examine(t, db.Pooled(t))
 	c := requireVerdict(t, report, "own session", doctor.Failure)

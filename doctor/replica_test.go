@@ -15,7 +15,7 @@ import (
 
 // A primary, and a standby that applies what it gets after a while.
 func TestReplicaOfPostgres(t *testing.T) {
-	t.Parallel()
+	ownServers(t)
 	primary := dbtest.OwnPostgres(t)
 	requireVerdict(t, examine(t, primary), "standbys", doctor.OK)
 	standby := primary.Standby(t, "recovery_min_apply_delay=400ms")
@@ -64,7 +64,7 @@ func TestReplicaOfPostgres(t *testing.T) {
 
 // A server that replicates from another one.
 func TestReplicaOfMariaDB(t *testing.T) {
-	t.Parallel()
+	ownServers(t)
 	primary := dbtest.OwnMySQL(t, "--log-bin=binlog", "--sync-binlog=1", "--server-id=1")
 	if primary.Name != "mariadb" {
 		t.Skip("the statements are MariaDB's")

@@ -139,7 +139,7 @@ func TestPlantedInTheFile(t *testing.T) {
 
 // What is set for a whole server, here one of the test's own, while it runs.
 func TestPlantedInTheServer(t *testing.T) {
-	t.Parallel()
+	ownServers(t)
 	t.Run("mysql", func(t *testing.T) {
 		t.Parallel()
 		db := dbtest.OwnMySQL(t, "--log-bin=binlog", "--innodb-doublewrite=OFF")

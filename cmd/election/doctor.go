@@ -7,7 +7,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"time"
 
 	"github.com/sqlelect/election/doctor"
 	"github.com/sqlelect/election/internal/sqldb"
@@ -89,7 +88,6 @@ func examine(ctx context.Context, dsn string, options doctor.Options) (doctor.Re
 			return doctor.Report{}, unreachableError{err}
 		}
 		defer func() { _ = db.Close() }()
-		db.SetConnMaxLifetime(time.Minute)
 		handles[i] = db
 	}
 	options.Other = handles[1]
