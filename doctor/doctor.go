@@ -136,18 +136,7 @@ func (e *examination) run(ctx context.Context, c check) (more bool) {
 	start := time.Now()
 	done := make(chan finding, 1)
 	go func() { done <- c.try(bounded) }()
-	patience := time.NewTimer(e.Timeout + grace)
-	defer patience.Stop()
-	var f finding
-	more = true
-	select {
-	case f = <-done:
-	case <-patience.C:
-		more = false
-		f = failure("no end %v after its ctx has ended; the rest was not tried", grace).
-			because("The driver, or what is between it and the server, does not give up when it is told to: renewals may hang.",
-				"Set the driver's timeouts in the DSN, and look at the network.")
-	}
+	f, more := await(bounded, done)
 	if ctx.Err() != nil {
 		return false
 	}
@@ -155,6 +144,26 @@ func (e *examination) run(ctx context.Context, c check) (more bool) {
 		Name: c.name, Verdict: f.verdict, Tried: c.tried, Seen: f.seen, Means: f.means, Do: f.do, Took: time.Since(start),
 	})
 	return more
+}
+
+// await returns what comes of a check, at the latest grace after the end of its ctx,
+// and whether it has ended by then.
+func await(bounded context.Context, done <-chan finding) (f finding, ended bool) {
+	select {
+	case f = <-done:
+		return f, true
+	case <-bounded.Done():
+	}
+	patience := time.NewTimer(grace)
+	defer patience.Stop()
+	select {
+	case f = <-done:
+		return f, true
+	case <-patience.C:
+		return failure("no end %v after its ctx has ended; the rest was not tried", grace).
+			because("The driver, or what is between it and the server, does not give up when it is told to: renewals may hang.",
+				"Set the driver's timeouts in the DSN, and look at the network."), false
+	}
 }
 
 // leave removes what was created, if anything was, and says whether it could.

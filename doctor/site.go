@@ -67,6 +67,10 @@ func (s *site) create(ctx context.Context) error {
 	start := time.Now()
 	for {
 		err := s.open(ctx, s.name)
+		if err == nil && ctx.Err() != nil { // nobody may wait for it any more, to remove it
+			s.forget()
+			return errors.Join(ctx.Err(), s.drop(context.WithoutCancel(ctx)))
+		}
 		if err == nil || !s.isThere(ctx) {
 			return err
 		}
@@ -77,6 +81,13 @@ func (s *site) create(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", errOldReads, err)
 		}
 	}
+}
+
+// forget makes it a place where nothing can be tried.
+func (s *site) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table, s.own = "", false
 }
 
 var errOldReads = errors.New("it was created, but reads do not find it")
