@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -83,7 +84,7 @@ func checkFiles(t *testing.T, dir string) {
 func account(t *testing.T, db *dbtest.Database, mayCreate bool) (dsn string) {
 	t.Helper()
 	handle := db.Open(t)
-	name := fmt.Sprintf("demo_%x", os.Getpid())
+	name := fmt.Sprintf("demo_%x", rand.Uint64()>>16)
 	if !mayCreate {
 		name += "_reader"
 	}

@@ -37,6 +37,7 @@ type console struct {
 func commands() []command {
 	return []command{
 		{"demo", "elect, resign, transfer, kill and freeze leaders on this machine, and judge what happened", runDemo},
+		{"doctor", "examine whether a database is fit for elections", runDoctor},
 		{"version", "print the version of this program", runVersion},
 		memberCommand(),
 	}
@@ -96,6 +97,9 @@ func status(c console, err error) int {
 		return exitUsage
 	}
 	fmt.Fprintf(c.err, "election: %v\n", err)
+	if errors.As(err, new(unreachableError)) {
+		return exitUsage
+	}
 	if errors.As(err, &interrupted) {
 		return interrupted.status()
 	}

@@ -37,6 +37,7 @@ var areas = []area{
 	{dir: "eventlog", may: sibling},
 	{dir: "kv", may: slices.Concat(sibling, []string{"eventlog"})},
 	{dir: "clock", may: sibling},
+	{dir: "doctor", may: slices.Concat([]string{"."}, base)},
 	{dir: "electionhttp", may: []string{"."}},
 	{dir: "electionprom", may: []string{"."}},
 	{dir: "storagetest", may: []string{".", "internal/clock", "internal/sim"}},

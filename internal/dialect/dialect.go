@@ -53,6 +53,8 @@ type Dialect struct {
 	// UniqueOf lists (index name, column) of the unique, unconditional indexes of
 	// the table given as its one argument, in key order.
 	UniqueOf string
+	// Examination asks whether a database is fit for elections.
+	Examination Examination
 
 	quote       string
 	checkName   func(string) error // nil: no rules of its own

@@ -33,6 +33,7 @@ func MariaDB() *Dialect {
 		return &mysqlFence{conn: conn, compound: true}, nil
 	}
 	d.prepare = prepareMariaDB
+	d.Examination = examinationMaria()
 	return d
 }
 
@@ -78,8 +79,9 @@ func MySQL() *Dialect {
 		fence: func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 			return &mysqlFence{conn: conn}, nil
 		},
-		listen:    listenMySQL,
-		reignLock: reignLockMySQL,
+		Examination: examinationOracle(),
+		listen:      listenMySQL,
+		reignLock:   reignLockMySQL,
 	}
 }
 

@@ -45,6 +45,7 @@ func PostgreSQL() *Dialect {
 				WHEN relpersistence = 't' THEN 'is temporary: nobody else can see it' END
 			FROM pg_class WHERE oid = to_regclass(quote_ident(?))`,
 		UpdateMany:  updateManyPostgres,
+		Examination: examinationPostgres(),
 		RingsItself: true, // in gatePostgres
 		quote:       `"`,
 		placeholder: func(n int) string { return "$" + strconv.Itoa(n) },

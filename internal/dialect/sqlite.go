@@ -31,6 +31,7 @@ func SQLite() *Dialect {
 			return ` UPDATE ` + table + ` AS t SET leader_id = r.leader_id, record = r.record, version = r.version
 				FROM renewal r WHERE t.election = r.election AND t.slot = r.slot AND t.version = r.was RETURNING election, slot`
 		},
+		Examination: examinationSQLite(),
 		quote:       `"`,
 		placeholder: func(int) string { return "?" },
 		// An explicit collation beats whatever the column was declared with.

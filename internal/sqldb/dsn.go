@@ -33,6 +33,28 @@ func Open(dsn string) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database %q: %w", Redact(dsn), err)
 	}
+	return open(dsn, driverName, source)
+}
+
+// OpenAsIs is Open with the connection's and the file's own settings: nothing is
+// added to the DSN of an SQLite file but that the file must exist.
+func OpenAsIs(dsn string) (*sql.DB, error) {
+	driverName, source, err := parse(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("database %q: %w", Redact(dsn), err)
+	}
+	if driverName == sqliteDriver {
+		if source = dsn; !strings.HasPrefix(dsn, "file:") {
+			source = FileDSN(strings.TrimPrefix(dsn, "sqlite:"))
+		}
+		if !strings.Contains(source, "mode=") {
+			source = withParameter(source, "mode=rw")
+		}
+	}
+	return open(dsn, driverName, source)
+}
+
+func open(dsn, driverName, source string) (*sql.DB, error) {
 	db, err := sql.Open(driverName, source)
 	if err != nil {
 		return nil, fmt.Errorf("open database %q: %w", Redact(dsn), RedactError(dsn, err))
@@ -123,13 +145,16 @@ func withPragmas(source string) string {
 		if strings.Contains(lower, p.name) {
 			continue
 		}
-		separator := "?"
-		if strings.Contains(source, "?") {
-			separator = "&"
-		}
-		source += separator + "_pragma=" + p.name + "(" + p.value + ")"
+		source = withParameter(source, "_pragma="+p.name+"("+p.value+")")
 	}
 	return source
+}
+
+func withParameter(source, parameter string) string {
+	if strings.Contains(source, "?") {
+		return source + "&" + parameter
+	}
+	return source + "?" + parameter
 }
 
 // maxMemoryName keeps names clear of the length at which SQLite cuts them.

@@ -1,0 +1,133 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// contest lets two connections write on the same version of a record, again and
+// again, the first time on none.
+func (e *examination) contest(ctx context.Context) finding {
+	_, a, b := e.site.in("compare-and-swap")
+	const rounds = 20
+	start := time.Now()
+	for version := range int64(rounds) {
+		var errs [2]error
+		var both sync.WaitGroup
+		for i, s := range []*election.SQLStorage{a, b} {
+			record := &election.Record{LeaderID: []string{anna, bert}[i], Term: uint64(version) + 1, Version: version}
+			both.Go(func() { errs[i] = s.Update(ctx, record, true) })
+		}
+		both.Wait()
+		winners := 0
+		for _, err := range errs {
+			switch {
+			case err == nil:
+				winners++
+			case !errors.Is(err, election.ErrRecordConflict):
+				return broken("replace the record", err)
+			}
+		}
+		if winners != 1 {
+			return failure("%d of 2 writes on version %d succeeded", winners, version).because(
+				"Two members can acquire one leadership (G1), or nobody can.",
+				"Something between the library and the server loses writes, or miscounts rows: a proxy, a pooler, a wrapped driver.")
+		}
+	}
+	return ok("one of two succeeded, %d times, in %v each", rounds, (time.Since(start) / rounds).Round(time.Microsecond))
+}
+
+// affected checks the counts that compare-and-swap goes by.
+func (e *examination) affected(ctx context.Context) finding {
+	name, a, _ := e.site.in("affected rows")
+	if err := a.Update(ctx, &election.Record{}, false); err != nil { // makes the row, with version 1
+		return broken("create a record", err)
+	}
+	s := e.site
+	for _, w := range []struct {
+		what, statement string
+		args            []any
+		want            int64
+	}{
+		{"an update that fits", "UPDATE % SET version = 7 WHERE election = ? AND slot = 0 AND version = 1", []any{name}, 1},
+		{"an update that no longer fits", "UPDATE % SET version = 8 WHERE election = ? AND slot = 0 AND version = 1", []any{name}, 0},
+		{"an insert beside it", s.insertNew(), []any{rowID(), name, 1000}, 1},
+		{"an insert of what is there", s.insertNew(), []any{rowID(), name, 1000}, 0},
+	} {
+		n, err := sqldb.Exec(ctx, e.db, s.sql(w.statement), w.args...)
+		if err != nil {
+			return broken(w.what, err)
+		}
+		if n != w.want {
+			return failure("%s changed %d rows, and not %d", w.what, n, w.want).because(
+				"Members take a write that failed for one that succeeded, or the other way round (G1).",
+				"Look for what miscounts: a trigger or rule on the table, a proxy, a wrapped driver.")
+		}
+	}
+	return ok("the counts are right")
+}
+
+// insertNew inserts a row unless it is there.
+func (s *site) insertNew() string {
+	return s.dialect.InsertNew + " % (id, leader_id, record, version, election, slot) VALUES (?, '', '', 0, ?, ?) " + s.dialect.SkipExisting
+}
+
+const (
+	oldReads = "Reads are answered by a replica: a Storage must see every write that was acknowledged before. " +
+		"Members stay safe, but notice a change of leader late, and cannot tell lag from lost history."
+	namePrimary = "Name the primary in the DSN, and exempt this service from the splitting of reads and writes."
+)
+
+// readYourWrite writes and reads through the two handles in turn.
+func (e *examination) readYourWrite(ctx context.Context) finding {
+	_, a, b := e.site.in("read your write")
+	const tries, bound = 200, 3 * time.Second
+	record := &election.Record{}
+	stale, n := 0, 0
+	var slowest time.Duration
+	start := time.Now()
+	for ; n < tries && time.Since(start) < bound; n++ {
+		if err := a.Update(ctx, record, false); err != nil {
+			return broken("replace the record", err)
+		}
+		record.Version++
+		lag, err := lagOf(ctx, b, record.Version)
+		if err != nil {
+			return broken("read the record", err)
+		}
+		if lag > 0 {
+			stale, slowest = stale+1, max(slowest, lag)
+		}
+		a, b = b, a
+	}
+	if stale > 0 {
+		return failure("%d of %d reads were old, by up to %v", stale, n, slowest.Round(time.Millisecond)).because(oldReads, namePrimary)
+	}
+	return ok("%d reads, none of them old", n)
+}
+
+// lagOf returns how long it took until s told of version: 0 if it did at once.
+func lagOf(ctx context.Context, s *election.SQLStorage, version int64) (lag time.Duration, err error) {
+	const patience = 5 * time.Second
+	start := time.Now()
+	for {
+		record, err := s.Get(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if record.Version >= version {
+			return lag, nil
+		}
+		if lag = max(1, time.Since(start)); lag > patience {
+			return lag, nil
+		}
+		if err := sqldb.Backoff(ctx); err != nil {
+			return lag, nil
+		}
+	}
+}

@@ -1,0 +1,10 @@
+//go:build !linux
+
+package doctor
+
+import "errors"
+
+// fileSystemOf cannot tell on this operating system.
+func fileSystemOf(string) (kind string, remote bool, err error) {
+	return "", false, errors.New("not known on this operating system")
+}

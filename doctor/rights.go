@@ -1,0 +1,137 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// tableChecks are those of the table that elections use, if it is there, and of what
+// this user may do. They also find out where trials can be made.
+func (e *examination) tableChecks() []check {
+	checks := []check{
+		{"table", "looked up the table of the elections", e.table},
+		{"right to CREATE", "dropped a table, as if it were there; created it", e.create},
+	}
+	for _, r := range rights {
+		checks = append(checks, check{"right to " + r.name, "ran a statement that concerns no row", func(ctx context.Context) finding {
+			return e.right(ctx, r)
+		}})
+	}
+	return append(checks, check{"place to try", "chose where to try the rest", e.settle})
+}
+
+// all are the columns of a table that serves named elections and member rows.
+var all = []string{"id", "leader_id", "record", "version", "election", "slot"}
+
+func (e *examination) table(ctx context.Context) finding {
+	rows, err := sqldb.Strings(ctx, e.db, 1, e.dialect.Rebind(e.dialect.ColumnsOf), e.Table)
+	if err != nil {
+		return failure("%v", err)
+	}
+	for _, row := range rows {
+		e.columns = append(e.columns, strings.ToLower(row[0]))
+	}
+	if len(rows) == 0 {
+		return ok("%s is not there yet: the first member creates it", e.Table)
+	}
+	if err := sqldb.Unfit(ctx, e.db, e.dialect, e.Table); err != nil {
+		return failure("%v", err).because("No storage can be opened on it, since the guard would not hold there.",
+			"Give it up for a table that the library creates.")
+	}
+	missing := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(e.columns, name) })
+	switch lacks := strings.Join(missing, ", "); {
+	case lacks == "":
+		return ok("%s is complete", e.Table)
+	case len(missing) <= 2 && !slices.Contains(missing, "version") && !slices.Contains(missing, "record"):
+		return warning("%s lacks %s", e.Table, lacks).because(
+			"It is of an older version: one election at most, and all members renew in one row, unless this user may add the columns.",
+			"Let a member add them at its start (rights: CREATE, ALTER, INDEX, or ownership), or an administrator.")
+	default:
+		return failure("%s lacks %s", e.Table, lacks).because("It is not a table of this library.", "Name another table.")
+	}
+}
+
+func (e *examination) create(ctx context.Context) finding {
+	err := e.site.create(ctx)
+	switch {
+	case err == nil:
+		return ok("created %s", e.site.name)
+	case errors.Is(err, errOldReads):
+		return failure("%v", err).because(oldReads, namePrimary)
+	case len(e.columns) > 0:
+		return ok("no: %v. It is not needed: table %s is there", err, e.Table)
+	}
+	return failure("%v", err).because(
+		fmt.Sprintf("Table %s does not exist, and no member can create it.", e.Table),
+		"Grant CREATE and DROP for this examination, or let an administrator create the table, as docs/databases.md says.")
+}
+
+// right is one that members need, and a statement that needs it and does nothing.
+type right struct{ name, statement string }
+
+var rights = []right{
+	{"SELECT", "SELECT id, leader_id, record, version FROM % WHERE 1 = 0"},
+	{"INSERT", "INSERT INTO % (id, leader_id, record, version) SELECT -1, '', '', 0 FROM (SELECT 1 AS one) t WHERE 1 = 0"},
+	{"UPDATE", "UPDATE % SET leader_id = '', record = '', version = 0 WHERE 1 = 0"},
+	{rightToRemove, "DELETE FROM % WHERE 1 = 0"},
+}
+
+// rightToRemove is the one that members can do without.
+const rightToRemove = "DELETE"
+
+// right tries one right on the table of the elections, else on our own.
+func (e *examination) right(ctx context.Context, r right) finding {
+	table, err := e.site.table, error(nil)
+	if len(e.columns) > 0 {
+		table, err = sqldb.Qualified(ctx, e.db, e.dialect, e.Table)
+	}
+	switch {
+	case err != nil:
+		return failure("%v", err)
+	case table == "":
+		return skipped("there is no table to try it on")
+	}
+	err = sqldb.Retry(ctx, func() error {
+		_, err := e.db.ExecContext(ctx, strings.Replace(r.statement, "%", table, 1))
+		return err
+	})
+	if err == nil {
+		return ok("yes, on %s", table)
+	}
+	e.lacks = append(e.lacks, r.name)
+	if r.name == rightToRemove && dialect.Classify(err) == dialect.Fatal {
+		return warning("%v", err).because("All members renew in one row, so that conflicts and the row's size grow with their number.",
+			"GRANT DELETE on the table.")
+	}
+	return failure("%v", err).because("Members cannot take part.", "GRANT SELECT, INSERT, UPDATE, DELETE on the table; or see what else the error tells.")
+}
+
+// settle decides where things are tried, now that rights are known: in the table that
+// is there only if its rows can be removed again.
+func (e *examination) settle(ctx context.Context) finding {
+	var why string
+	switch {
+	case e.site.table != "":
+		return ok("%s", e.site.where())
+	case len(e.columns) == 0:
+		why = "there is no table, and none can be created"
+	case len(e.lacks) > 0:
+		why = "no table can be created, and for the one that is there this user lacks the right to " + strings.Join(e.lacks, ", ")
+	case !slices.Contains(e.columns, "slot") || !slices.Contains(e.columns, "election"):
+		why = "no table can be created, and the one that is there has no place for another election"
+	default:
+		err := e.site.open(ctx, e.Table)
+		if err == nil {
+			return ok("%s", e.site.where())
+		}
+		why = err.Error()
+	}
+	return warning("nowhere: %s", why).because("Whether elections work here is not known.",
+		"Run this examination as a user that may create and drop tables.")
+}

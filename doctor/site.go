@@ -1,0 +1,194 @@
+package doctor
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// site is where things are tried: a table of its own, or elections of its own in the
+// table that is there. Each trial has an election of its own.
+type site struct {
+	db, other *sql.DB
+	dialect   *dialect.Dialect
+	name      string // a table's, and what names of elections begin with
+
+	// What follows is written by checks, and read when one of them may still run.
+	mu        sync.Mutex
+	created   bool                    // there may be a table of that name
+	own       bool                    // that is where things are tried
+	table     string                  // quoted; "" as long as nothing can be tried
+	member    [2]*election.SQLStorage // through the two handles
+	elections []string
+}
+
+func newSite(e *examination) *site {
+	return &site{db: e.db, other: e.Other, dialect: e.dialect, name: fmt.Sprintf("election_doctor_%016x", rand.Uint64())}
+}
+
+// touched reports whether there may be something to remove.
+func (s *site) touched() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.created || len(s.elections) > 0
+}
+
+// where says where things are tried, for people.
+func (s *site) where() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.table == "":
+		return "nothing"
+	case s.own:
+		return "table " + s.table + ", dropped in the end"
+	}
+	return "table " + s.table + ", elections " + s.name + "/…, removed in the end"
+}
+
+// create makes the table, and only if it can be dropped again.
+func (s *site) create(ctx context.Context) error {
+	if err := s.drop(ctx); err != nil {
+		return fmt.Errorf("the right to DROP tables: %w", err)
+	}
+	s.mu.Lock()
+	s.created = true // also when an error follows: it may be there all the same
+	s.mu.Unlock()
+	start := time.Now()
+	for {
+		err := s.open(ctx, s.name)
+		if err == nil && ctx.Err() != nil { // nobody may wait for it any more, to remove it
+			s.forget()
+			return errors.Join(ctx.Err(), s.drop(context.WithoutCancel(ctx)))
+		}
+		if err == nil || !s.isThere(ctx) {
+			return err
+		}
+		// It was created, and whoever is asked does not know yet. That is for another
+		// check to find; here it has to be waited for.
+		const patience = 5 * time.Second
+		if late := sqldb.Backoff(ctx); late != nil || time.Since(start) > patience {
+			return fmt.Errorf("%w: %w", errOldReads, err)
+		}
+	}
+}
+
+// forget makes it a place where nothing can be tried.
+func (s *site) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table, s.own = "", false
+}
+
+var errOldReads = errors.New("it was created, but reads do not find it")
+
+// isThere reports whether the table of our own can be written to.
+func (s *site) isThere(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // that one may be over
+	defer cancel()
+	_, err := s.db.ExecContext(ctx, "DELETE FROM "+s.dialect.Quote(s.name)+" WHERE 1 = 0")
+	return err == nil
+}
+
+// open makes ready to try things in the table of that name.
+func (s *site) open(ctx context.Context, table string) (err error) {
+	var member [2]*election.SQLStorage
+	for i, db := range []*sql.DB{s.db, s.other} {
+		if member[i], err = election.NewSQLStorage(db, table); err != nil {
+			return err
+		}
+	}
+	quoted, err := sqldb.Qualified(ctx, s.db, s.dialect, table)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.member, s.table, s.own = member, quoted, table == s.name
+	return nil
+}
+
+// in returns the storages of two members of an election called after the trial.
+func (s *site) in(trial string) (name string, a, b *election.SQLStorage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name = s.name + "/" + trial
+	s.elections = append(s.elections, name)
+	return name, s.member[0].Election(name), s.member[1].Election(name)
+}
+
+// entryOf names what a leader of the election called name writes. It sorts before all
+// elections: some engines lock the row after those that they look for, and a change of
+// leader would wait for the entry, guard or no guard.
+func (s *site) entryOf(name, what string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entry := s.name + "!" + strings.TrimPrefix(name, s.name+"/") + "/" + what
+	s.elections = append(s.elections, entry)
+	return entry
+}
+
+// sql fills in the table's name for %, and the engine's placeholders.
+func (s *site) sql(query string) string {
+	return strings.Replace(s.dialect.Rebind(query), "%", s.table, 1)
+}
+
+// rowID draws the id of a row where the library draws them, too: with two in a billion
+// taken, a clash is an error that somebody may see once.
+func rowID() int64 { return 100 + rand.Int64N(math.MaxInt32-100) }
+
+// entry writes a row of its own, as the work of a leader would.
+func (s *site) entry(ctx context.Context, q sqldb.Execer, name string) error {
+	_, err := q.ExecContext(ctx, s.sql("INSERT INTO % (id, leader_id, record, version, election, slot) VALUES (?, ?, ?, ?, ?, ?)"),
+		rowID(), "", "", 0, name, 0)
+	return err
+}
+
+// entries counts those rows.
+func (s *site) entries(ctx context.Context, q sqldb.Execer, name string) (n int, err error) {
+	err = q.QueryRowContext(ctx, s.sql("SELECT COUNT(*) FROM % WHERE election = ?"), name).Scan(&n)
+	return n, err
+}
+
+// remove removes the table, or the elections from the one that was there.
+func (s *site) remove(ctx context.Context) finding {
+	s.mu.Lock()
+	created, own, elections := s.created, s.own, s.elections
+	s.mu.Unlock()
+	if created {
+		if err := s.drop(ctx); err != nil {
+			return failure("%v", err).because("The table may still be there.", "DROP TABLE "+s.dialect.Quote(s.name))
+		}
+	}
+	if own || len(elections) == 0 {
+		return ok("table %s is gone", s.name)
+	}
+	for _, name := range elections {
+		err := sqldb.Retry(ctx, func() error {
+			_, err := s.db.ExecContext(ctx, s.sql("DELETE FROM % WHERE election = ?"), name)
+			return err
+		})
+		if err != nil {
+			return failure("%v", err).because("Rows of this examination may still be there.",
+				fmt.Sprintf("DELETE FROM %s WHERE election LIKE '%s%%'", s.table, s.name))
+		}
+	}
+	return ok("the rows of %d elections and entries are gone", len(elections))
+}
+
+func (s *site) drop(ctx context.Context) error {
+	return sqldb.Retry(ctx, func() error {
+		_, err := s.db.ExecContext(ctx, s.dialect.BoundedDDL+"DROP TABLE IF EXISTS "+s.dialect.Quote(s.name))
+		return err
+	})
+}

@@ -1,0 +1,73 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// trials are the checks that hold an election, by the library as members use it.
+func (e *examination) trials() []check {
+	checks := []check{
+		{"compare-and-swap", "two connections replaced one record at once", e.contest},
+		{"affected rows", "counted the rows that writes changed", e.affected},
+		{"guarded transaction", "committed one and rolled one back", e.guarded},
+		{"lock of the guard", "changed the leader under a guarded transaction", e.guardLock},
+		{"bounded waits", "let a change of leader wait for half a second", e.boundedWait},
+		{"hung transactions", "asked for the bound inside a guarded one", e.hung},
+		{"past term", "ran a guarded transaction of the term before", e.pastTerm},
+		{"read your write", "read on one connection what the other wrote", e.readYourWrite},
+		{"wake-ups", "listened for changes of leader", e.wakeUps},
+	}
+	for i, c := range checks {
+		checks[i].try = func(ctx context.Context) finding {
+			switch why := e.alone(); {
+			case e.site.table == "":
+				return skipped("there is no place to try it")
+			case why != "":
+				return skipped("%s", why)
+			}
+			return c.try(ctx)
+		}
+	}
+	return checks
+}
+
+// Members of the elections that are held for a trial.
+const (
+	anna = "a"
+	bert = "b"
+)
+
+// leadPatience is how long conflicts are retried: a change that came between, or
+// a read that was old.
+const leadPatience = 3 * time.Second
+
+// lead makes id the leader, by the rules, and returns its term.
+func lead(ctx context.Context, s *election.SQLStorage, id string) (term uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, leadPatience)
+	defer cancel()
+	for {
+		record, err := s.Get(ctx)
+		if err != nil {
+			return 0, err
+		}
+		record.LeaderID, record.Term = id, max(record.Term, uint64(record.Version))+1
+		err = s.Update(ctx, record, true)
+		if !errors.Is(err, election.ErrRecordConflict) {
+			return record.Term, err
+		}
+		if late := sqldb.Backoff(ctx); late != nil {
+			return 0, errors.Join(late, err)
+		}
+	}
+}
+
+// broken is an error where there should have been none.
+func broken(doing string, err error) finding {
+	return failure("%s: %v", doing, err).because("Elections do not work here.",
+		"See what the error tells, and docs/databases.md on rights, settings, proxies and poolers.")
+}
