@@ -3,7 +3,9 @@ package election_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,20 +21,26 @@ import (
 // older than half a round may last; else it is read again.
 func TestReleaseNeedsNoNewRead(t *testing.T) {
 	for name, tc := range map[string]struct {
-		age  time.Duration
-		want []string
+		age   time.Duration
+		fails int // reads from then on
+		want  []string
 	}{
-		"Fresh": {900 * time.Millisecond, []string{"release"}},
-		"Old":   {1100 * time.Millisecond, []string{"get", "release"}},
+		"Fresh":      {900 * time.Millisecond, 0, []string{"release"}},
+		"Old":        {1100 * time.Millisecond, 0, []string{"get", "release"}},
+		"Unreadable": {1100 * time.Millisecond, 1, []string{"get", "get", "release"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newParty(t)
 				calls := make(chan string, 100)
+				var failing atomic.Int64
 				a := p.join("a", &hooked{
 					Storage: storagetest.NewMemory(),
 					get: func(ctx context.Context, next func(context.Context) (*election.Record, error)) (*election.Record, error) {
 						calls <- "get"
+						if failing.Add(-1) >= 0 {
+							return nil, errors.New("out of reach")
+						}
 						return next(ctx)
 					},
 					update: func(ctx context.Context, r *election.Record, changed bool, next func(context.Context) error) error {
@@ -50,6 +58,7 @@ func TestReleaseNeedsNoNewRead(t *testing.T) {
 				}
 				<-time.After(tc.age) // virtual time
 				require.Empty(t, calls)
+				failing.Store(int64(tc.fails))
 				require.NoError(t, a.ResignLeader(t.Context(), time.Hour))
 				for _, want := range tc.want {
 					require.Equal(t, want, <-calls)
