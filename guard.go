@@ -166,7 +166,7 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration) (_ *guardedTxn
 	txCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
 	detach := context.AfterFunc(ctx, cancel)
-	g.tx, err = g.conn.BeginTx(txCtx, nil)
+	g.tx, err = g.fence.Begin(txCtx)
 	if !detach() {
 		return nil, errors.Join(endOf(ctx), err)
 	}

@@ -1,0 +1,96 @@
+package dbtest
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+)
+
+// PoolSize is how many connections to the server PgBouncer shares out among all
+// clients of one Database. It is small, so that they are really shared.
+const PoolSize = 4
+
+// pgbouncer is the one that this process uses, in front of its PostgreSQL.
+var pgbouncer = sync.OnceValues(startPgBouncer)
+
+func pgbouncerDatabases(t testing.TB) ([]*Database, string) {
+	if _, err := pgbouncer(); err != nil {
+		return nil, err.Error()
+	}
+	pooled, _ := PgBouncer(t)
+	return []*Database{pooled}, ""
+}
+
+// PgBouncer returns a fresh database of PostgreSQL behind PgBouncer in transaction
+// mode, and its way past the pooler. It skips the test where PgBouncer or PostgreSQL
+// is missing, unless ELECTION_TEST_REQUIRE lists "pgbouncer".
+func PgBouncer(t testing.TB) (pooled, direct *Database) {
+	t.Helper()
+	bouncer, err := pgbouncer()
+	if err != nil {
+		skipUnlessRequired(t, "pgbouncer", err.Error())
+	}
+	server, err := postgresServer()
+	require.NoError(t, err)
+	// A database of its own: PgBouncer takes no search_path, and keeps a pool for each.
+	name := randomName()
+	withSchema(t, "pgx", server.dsn, "DATABASE "+name, " WITH (FORCE)")
+	direct = postgresDatabase(t, withSetting(server.dsn, "database", name))
+	direct.fresh = func(t testing.TB) *Database { _, direct := PgBouncer(t); return direct }
+	pooled = postgresDatabase(t, withSetting(bouncer.dsn, "database", name))
+	pooled.Name, pooled.Pooled = "pgbouncer", true
+	pooled.fresh = func(t testing.TB) *Database { pooled, _ := PgBouncer(t); return pooled }
+	return pooled, direct
+}
+
+// With returns the same database with one more setting in its DSN.
+func (d *Database) With(setting, value string) *Database {
+	other := *d
+	other.Name, other.DSN = d.Name+" "+value, withSetting(d.DSN, setting, value)
+	return &other
+}
+
+func startPgBouncer() (*server, error) {
+	server, err := postgresServer()
+	if err != nil {
+		return nil, err
+	}
+	daemon, ok := find([]string{"/usr/sbin"}, "pgbouncer")
+	if !ok {
+		return nil, fmt.Errorf("pgbouncer: %w", errNoServer)
+	}
+	config, err := pgx.ParseConfig(server.dsn)
+	if err != nil {
+		return nil, err
+	}
+	password := ""
+	if config.Password != "" {
+		password = " password='" + strings.ReplaceAll(config.Password, "'", "''") + "'"
+	}
+	return program{
+		name: "pgbouncer", account: "postgres", driver: "pgx", stop: "INT",
+		// In simple_protocol or exec mode pgx prepares no statements, which PgBouncer
+		// knows nothing of before version 1.21.
+		dsn: func(port int) string {
+			return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable&default_query_exec_mode=exec",
+				config.User, port, config.Database)
+		},
+		files: map[string]string{"common.ini": fmt.Sprintf(`[databases]
+* = host=%s port=%d user=%s%s
+[pgbouncer]
+auth_type = any
+listen_addr = 127.0.0.1
+unix_socket_dir =
+pool_mode = transaction
+default_pool_size = %d
+max_client_conn = 2000
+server_lifetime = 600
+`, config.Host, config.Port, config.User, password, PoolSize)},
+		prepare: `{ cat common.ini && echo "listen_port = $PORT"; } >pgbouncer.ini`,
+		serve:   fmt.Sprintf(`'%s' pgbouncer.ini`, daemon),
+	}.start()
+}

@@ -1,0 +1,214 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// pooledFence keeps a guarded transaction whole on PostgreSQL behind a pooler that
+// lends out the server's connections by the transaction (PgBouncer). A setting of the
+// session would stay with whoever is lent the connection next, and would not bind what
+// the function sends after a raw COMMIT, as that may go to another one. So everything
+// set here ends with the transaction, and the function's statements go through a
+// wholeTxnConn, which lets none pass when the transaction is over.
+type pooledFence struct {
+	conn  *sql.Conn
+	token string
+	lent  *sql.DB         // has but one connection, the one lent
+	back  func()          // conn may be used again
+	ended <-chan struct{} // closed: it may by now
+	dead  bool            // the connection was, before the transaction began
+}
+
+// lendPostgres lends conn's connection to a handle of its own until Lift.
+func lendPostgres(conn *sql.Conn) (Fence, error) {
+	lent, back, ended := make(chan *wholeTxnConn, 1), make(chan struct{}), make(chan struct{})
+	var err error
+	go func() {
+		defer close(ended)
+		err = conn.Raw(func(dc any) error {
+			whole := wholeTxn(dc)
+			if whole == nil {
+				return errNotLendable
+			}
+			lent <- whole
+			<-back
+			return nil
+		})
+	}()
+	select {
+	case <-ended:
+		return nil, err
+	case whole := <-lent:
+		db := sql.OpenDB(&loan{whole: whole})
+		return &pooledFence{conn: conn, lent: db, back: sync.OnceFunc(func() { close(back) }), ended: ended}, nil
+	}
+}
+
+func (f *pooledFence) Begin(ctx context.Context) (*sql.Tx, error) {
+	tx, err := f.lent.BeginTx(ctx, nil)
+	f.dead = err != nil
+	return tx, err
+}
+
+func (f *pooledFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
+	f.token = newToken()
+	ctx = context.WithValue(ctx, ownStatement{}, true)
+	return holdPostgres(ctx, tx, "", f.token, c)
+}
+
+func (f *pooledFence) Commit(ctx context.Context, tx *sql.Tx) error {
+	return commitPostgres(ctx, tx, "1", f.token)
+}
+
+func (f *pooledFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }
+
+func (f *pooledFence) Ended() bool { return false }
+
+// Lift has nothing to restore. A connection that is still in a transaction is not
+// given back.
+func (f *pooledFence) Lift(discard bool) error {
+	_ = f.lent.Close() // it closes nothing
+	f.back()
+	<-f.ended
+	return restore(f.conn, discard || f.dead)
+}
+
+// loan is a connector that has one connection to give, once.
+type loan struct{ whole *wholeTxnConn }
+
+func (l *loan) Connect(context.Context) (driver.Conn, error) {
+	whole := l.whole
+	l.whole = nil
+	if whole == nil {
+		return nil, driver.ErrBadConn // it was dead
+	}
+	return whole, nil
+}
+
+func (*loan) Driver() driver.Driver { return nil }
+
+// wholeTxnConn is a connection for one transaction: when that is over, it sends
+// nothing more. The server tells with each of its answers whether it is; and a text of
+// several statements, of which one could end the transaction before the next, is left
+// to the server to refuse, as it does in the extended protocol.
+type wholeTxnConn struct {
+	lendable
+	pgx *pgx.Conn // that lies under it
+}
+
+// lendable is what a connection must offer to be lent; pgx's do, and so do most
+// wrappers.
+type lendable interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.NamedValueChecker
+}
+
+var errNotLendable = errors.New("behind a pooler, guarded transactions need the driver github.com/jackc/pgx/v5/stdlib")
+
+// wholeTxn returns the outermost connection of dc that can be lent.
+func wholeTxn(dc any) *wholeTxnConn {
+	conn, _ := pgxOf(dc)
+	for layer := range layers(dc) {
+		if c, ok := layer.(lendable); ok && conn != nil {
+			return &wholeTxnConn{lendable: c, pgx: conn}
+		}
+	}
+	return nil
+}
+
+// ownStatement in a ctx marks a statement of the library's.
+type ownStatement struct{}
+
+func (c *wholeTxnConn) isOver() error {
+	if c.pgx.PgConn().TxStatus() == 'I' {
+		return ErrEnded
+	}
+	return nil
+}
+
+func (c *wholeTxnConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := c.isOver(); err != nil {
+		return nil, err
+	}
+	if isOneStatement(query) || ctx.Value(ownStatement{}) != nil {
+		return c.lendable.ExecContext(ctx, query, args)
+	}
+	if args = extended(args); len(args) > 1 {
+		return c.lendable.ExecContext(ctx, query, args)
+	}
+	// Without arguments pgx would not use the extended protocol.
+	result := c.pgx.PgConn().ExecParams(ctx, query, nil, nil, nil, nil).Read()
+	return driver.RowsAffected(result.CommandTag.RowsAffected()), result.Err
+}
+
+func (c *wholeTxnConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := c.isOver(); err != nil {
+		return nil, err
+	}
+	if !isOneStatement(query) {
+		args = extended(args)
+	}
+	return c.lendable.QueryContext(ctx, query, args)
+}
+
+// Prepare is for what has no ctx.
+func (c *wholeTxnConn) Prepare(query string) (driver.Stmt, error) {
+	return c.PrepareContext(context.Background(), query)
+}
+
+// PrepareContext only keeps the text: a prepared statement would stay on the server's
+// connection, in the way of whoever is lent it next.
+func (c *wholeTxnConn) PrepareContext(_ context.Context, query string) (driver.Stmt, error) {
+	return keptText{c, query}, nil
+}
+
+// Close leaves the connection to whom it was lent by.
+func (c *wholeTxnConn) Close() error { return nil }
+
+// keptText is a statement that is sent as a whole each time.
+type keptText struct {
+	conn *wholeTxnConn
+	text string
+}
+
+func (s keptText) Close() error  { return nil }
+func (s keptText) NumInput() int { return -1 } // the server will say
+
+func (s keptText) Exec([]driver.Value) (driver.Result, error) { return nil, errors.ErrUnsupported }
+func (s keptText) Query([]driver.Value) (driver.Rows, error)  { return nil, errors.ErrUnsupported }
+
+func (s keptText) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	return s.conn.ExecContext(ctx, s.text, args)
+}
+
+func (s keptText) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	return s.conn.QueryContext(ctx, s.text, args)
+}
+
+// isOneStatement reports whether query surely holds no more than one: only a
+// semicolon separates two.
+func isOneStatement(query string) bool {
+	return !strings.Contains(strings.TrimRight(query, "; \t\r\n"), ";")
+}
+
+// extended makes pgx send a statement in the extended protocol, without preparing it.
+func extended(args []driver.NamedValue) []driver.NamedValue {
+	all := []driver.NamedValue{{Ordinal: 1, Value: pgx.QueryExecModeExec}}
+	for _, arg := range args {
+		if _, ok := arg.Value.(pgx.QueryExecMode); !ok {
+			arg.Ordinal = len(all) + 1
+			all = append(all, arg)
+		}
+	}
+	return all
+}
