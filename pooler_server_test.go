@@ -28,8 +28,7 @@ func eachPoolerMode(t *testing.T, run func(t *testing.T, pooled *dbtest.Database
 	for _, mode := range []string{"exec", "simple_protocol", "cache_describe"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			pooled, _ := dbtest.PgBouncer(t)
-			run(t, pooled.With("default_query_exec_mode", mode))
+			run(t, dbtest.PgBouncer(t).With("default_query_exec_mode", mode))
 		})
 	}
 }
@@ -230,13 +229,13 @@ func TestElectionBehindAPooler(t *testing.T) {
 // does, do no harm to those who are lent them.
 func TestSessionsLeftListeningBehindAPooler(t *testing.T) {
 	t.Parallel()
-	pooled, direct := dbtest.PgBouncer(t)
+	pooled := dbtest.PgBouncer(t)
 	w := newGuardWorld(t, pooled, storageKinds()[0])
 	serverSessions(t, w.otherDB, func(tx *sql.Tx) {
 		_, err := tx.Exec("LISTEN sqlelect_election")
 		require.NoError(t, err)
 	})
-	far := openSQL(t, direct.Open(t))
+	far := openSQL(t, pooled.Direct.Open(t))
 	for i := range 20 {
 		mustLead(t, far, "a") // all of them are told of it
 		require.NoError(t, guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {

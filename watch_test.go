@@ -74,7 +74,7 @@ func (e *ear) end(t testing.TB) error {
 // needsNotifications skips where members have to poll.
 func needsNotifications(t *testing.T, db *dbtest.Database) {
 	t.Helper()
-	if db.Pooled {
+	if db.Direct != nil {
 		t.Skip("no notification passes the pooler")
 	}
 }

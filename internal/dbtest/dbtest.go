@@ -28,9 +28,10 @@ type Database struct {
 	Engine string
 	// Driver and DSN are what sql.Open takes.
 	Driver, DSN string
-	// Pooled: connections are lent out by the transaction, so that no session can be
-	// told from another, and no notification arrives.
-	Pooled bool
+	// Direct leads past a pooler, where there is one: connections are then lent out by
+	// the transaction, so that no session can be told from another, and no notification
+	// arrives.
+	Direct *Database
 	// Path is the database file, where there is one.
 	Path string
 
@@ -62,9 +63,9 @@ type engine struct {
 	setup func(t testing.TB) (databases []*Database, missing string)
 }
 
-func engines() []engine {
-	return slices.Concat([]engine{{"sqlite", sqliteDatabases}}, servers(), []engine{{"pgbouncer", pgbouncerDatabases}})
-}
+func engines() []engine { return append([]engine{{"sqlite", sqliteDatabases}}, withPooler()...) }
+
+func withPooler() []engine { return append(servers(), engine{"pgbouncer", pgbouncerDatabases}) }
 
 func servers() []engine {
 	return []engine{{"mysql", mysqlDatabases}, {"postgres", postgresDatabases}}
@@ -81,6 +82,12 @@ func Each(t *testing.T, run func(t *testing.T, db *Database)) {
 func EachServer(t *testing.T, run func(t *testing.T, db *Database)) {
 	t.Helper()
 	each(t, servers(), run)
+}
+
+// EachServerAndPooler is EachServer with the poolers.
+func EachServerAndPooler(t *testing.T, run func(t *testing.T, db *Database)) {
+	t.Helper()
+	each(t, withPooler(), run)
 }
 
 // Servers returns a fresh schema on each server that is there, for benchmarks.

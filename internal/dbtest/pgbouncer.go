@@ -18,33 +18,38 @@ const PoolSize = 4
 var pgbouncer = sync.OnceValues(startPgBouncer)
 
 func pgbouncerDatabases(t testing.TB) ([]*Database, string) {
-	if _, err := pgbouncer(); err != nil {
-		return nil, err.Error()
-	}
-	pooled, _ := PgBouncer(t)
-	return []*Database{pooled}, ""
-}
-
-// PgBouncer returns a fresh database of PostgreSQL behind PgBouncer in transaction
-// mode, and its way past the pooler. It skips the test where PgBouncer or PostgreSQL
-// is missing, unless ELECTION_TEST_REQUIRE lists "pgbouncer".
-func PgBouncer(t testing.TB) (pooled, direct *Database) {
-	t.Helper()
 	bouncer, err := pgbouncer()
 	if err != nil {
-		skipUnlessRequired(t, "pgbouncer", err.Error())
+		return nil, err.Error()
 	}
 	server, err := postgresServer()
 	require.NoError(t, err)
-	// A database of its own: PgBouncer takes no search_path, and keeps a pool for each.
+	return []*Database{behindPgBouncer(t, server, bouncer)}, ""
+}
+
+// behindPgBouncer has a database of its own, not only a schema: PgBouncer takes no
+// search_path, and keeps a pool for each database.
+func behindPgBouncer(t testing.TB, server, bouncer *server) *Database {
+	t.Helper()
 	name := randomName()
 	withSchema(t, "pgx", server.dsn, "DATABASE "+name, " WITH (FORCE)")
-	direct = postgresDatabase(t, withSetting(server.dsn, "database", name))
-	direct.fresh = func(t testing.TB) *Database { _, direct := PgBouncer(t); return direct }
-	pooled = postgresDatabase(t, withSetting(bouncer.dsn, "database", name))
-	pooled.Name, pooled.Pooled = "pgbouncer", true
-	pooled.fresh = func(t testing.TB) *Database { pooled, _ := PgBouncer(t); return pooled }
-	return pooled, direct
+	db := postgresDatabase(t, withSetting(bouncer.dsn, "database", name))
+	db.Name = "pgbouncer"
+	db.Direct = postgresDatabase(t, withSetting(server.dsn, "database", name))
+	db.fresh = func(t testing.TB) *Database { return behindPgBouncer(t, server, bouncer) }
+	return db
+}
+
+// PgBouncer returns a fresh database of PostgreSQL behind PgBouncer in transaction
+// mode. It skips the test where PgBouncer or PostgreSQL is missing, unless
+// ELECTION_TEST_REQUIRE lists "pgbouncer".
+func PgBouncer(t testing.TB) *Database {
+	t.Helper()
+	databases, missing := pgbouncerDatabases(t)
+	if missing != "" {
+		skipUnlessRequired(t, "pgbouncer", missing)
+	}
+	return databases[0]
 }
 
 // With returns the same database with one more setting in its DSN.

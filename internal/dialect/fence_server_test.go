@@ -70,8 +70,7 @@ func TestFencesOnServers(t *testing.T) {
 
 func TestFencesBehindAPooler(t *testing.T) {
 	t.Parallel()
-	pooled, _ := dbtest.PgBouncer(t)
-	requireFences(t, pooled)
+	requireFences(t, dbtest.PgBouncer(t))
 }
 
 func requireFences(t *testing.T, db *dbtest.Database) {
