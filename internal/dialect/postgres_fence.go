@@ -91,7 +91,11 @@ func commitPostgres(ctx context.Context, tx *sql.Tx, last, token string) error {
 	if n, err := result.RowsAffected(); err != nil || n != 1 {
 		return errors.Join(ErrEnded, err)
 	}
-	return uncertain(tx.Commit(), rolledBackPostgres)
+	err = tx.Commit()
+	if errors.Is(err, ErrEnded) {
+		return ErrEnded
+	}
+	return uncertain(err, rolledBackPostgres)
 }
 
 func (f *postgresFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }

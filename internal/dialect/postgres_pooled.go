@@ -136,6 +136,14 @@ func (c *wholeTxnConn) isOver() error {
 	return nil
 }
 
+func (c *wholeTxnConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+	tx, err := c.lendable.BeginTx(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return wholeTx{tx, c}, nil
+}
+
 func (c *wholeTxnConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	if err := c.isOver(); err != nil {
 		return nil, err
@@ -159,6 +167,20 @@ func (c *wholeTxnConn) QueryContext(ctx context.Context, query string, args []dr
 		args = extended(args)
 	}
 	return c.lendable.QueryContext(ctx, query, args)
+}
+
+// wholeTx is the transaction of a wholeTxnConn.
+type wholeTx struct {
+	driver.Tx
+	conn *wholeTxnConn
+}
+
+// Commit sends no COMMIT that would find nothing to do, and succeed.
+func (t wholeTx) Commit() error {
+	if err := t.conn.isOver(); err != nil {
+		return err
+	}
+	return t.Tx.Commit()
 }
 
 // Prepare is for what has no ctx.
