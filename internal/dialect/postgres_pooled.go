@@ -20,7 +20,8 @@ import (
 type pooledFence struct {
 	conn  *sql.Conn
 	token string
-	lent  *sql.DB         // has but one connection, the one lent
+	loan  *loan
+	lent  *sql.DB         // has but that one connection
 	back  func()          // conn may be used again
 	ended <-chan struct{} // closed: it may by now
 	dead  bool            // the connection was, before the transaction began
@@ -46,8 +47,12 @@ func lendPostgres(conn *sql.Conn) (Fence, error) {
 	case <-ended:
 		return nil, err
 	case whole := <-lent:
-		db := sql.OpenDB(&loan{whole: whole})
-		return &pooledFence{conn: conn, lent: db, back: sync.OnceFunc(func() { close(back) }), ended: ended}, nil
+		loan := &loan{whole: whole, over: make(chan struct{})}
+		whole.close = sync.OnceFunc(func() { close(loan.over) })
+		return &pooledFence{
+			conn: conn, loan: loan, lent: sql.OpenDB(loan),
+			back: sync.OnceFunc(func() { close(back) }), ended: ended,
+		}, nil
 	}
 }
 
@@ -71,25 +76,31 @@ func (f *pooledFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.
 
 func (f *pooledFence) Ended() bool { return false }
 
-// Lift has nothing to restore. A connection that is still in a transaction is not
-// given back.
+// Lift has nothing to restore. A goroutine that the function left behind may still end
+// the transaction, which is waited for.
 func (f *pooledFence) Lift(discard bool) error {
-	_ = f.lent.Close() // it closes nothing
+	_ = f.lent.Close()
+	if f.loan.given {
+		<-f.loan.over
+	}
 	f.back()
 	<-f.ended
 	return restore(f.conn, discard || f.dead)
 }
 
 // loan is a connector that has one connection to give, once.
-type loan struct{ whole *wholeTxnConn }
+type loan struct {
+	whole *wholeTxnConn
+	given bool
+	over  chan struct{} // closed: nobody uses it any more
+}
 
 func (l *loan) Connect(context.Context) (driver.Conn, error) {
-	whole := l.whole
-	l.whole = nil
-	if whole == nil {
+	if l.given {
 		return nil, driver.ErrBadConn // it was dead
 	}
-	return whole, nil
+	l.given = true
+	return l.whole, nil
 }
 
 func (*loan) Driver() driver.Driver { return nil }
@@ -100,7 +111,8 @@ func (*loan) Driver() driver.Driver { return nil }
 // to the server to refuse, as it does in the extended protocol.
 type wholeTxnConn struct {
 	lendable
-	pgx *pgx.Conn // that lies under it
+	pgx   *pgx.Conn // that lies under it
+	close func()
 }
 
 // lendable is what a connection must offer to be lent; pgx's do, and so do most
@@ -194,8 +206,12 @@ func (c *wholeTxnConn) PrepareContext(_ context.Context, query string) (driver.S
 	return keptText{c, query}, nil
 }
 
-// Close leaves the connection to whom it was lent by.
-func (c *wholeTxnConn) Close() error { return nil }
+// Close leaves the connection to whom it was lent by. It is called when the lent handle
+// is closed and no call is under way any more.
+func (c *wholeTxnConn) Close() error {
+	c.close()
+	return nil
+}
 
 // keptText is a statement that is sent as a whole each time.
 type keptText struct {
