@@ -77,7 +77,7 @@ func startPgBouncer() (*server, error) {
 		password = " password='" + strings.ReplaceAll(config.Password, "'", "''") + "'"
 	}
 	return program{
-		name: "pgbouncer", account: "postgres", driver: "pgx", stop: "INT",
+		name: "pgbouncer", account: "postgres", driver: "pgx", stop: "KILL",
 		// In simple_protocol or exec mode pgx prepares no statements, which PgBouncer
 		// knows nothing of before version 1.21.
 		dsn: func(port int) string {
