@@ -35,14 +35,20 @@ type PairServer struct {
 // StartPair starts a pair from nothing.
 func StartPair() (*Pair, error) {
 	p := &Pair{user: randomName(), name: "standby"}
-	dirs := postgresDirs()
-	for name, path := range map[string]*string{"postgres": &p.daemon, "initdb": &p.initdb, "pg_basebackup": &p.copy} {
-		var found bool
-		if *path, found = find(dirs, name); !found {
+	daemon, found := find(postgresDirs(), "postgres")
+	if !found {
+		return nil, fmt.Errorf("postgres: %w", errNoServer)
+	}
+	var err error
+	if p.daemon, err = filepath.EvalSymlinks(daemon); err != nil {
+		return nil, err
+	}
+	for name, path := range map[string]*string{"initdb": &p.initdb, "pg_basebackup": &p.copy} {
+		*path = filepath.Join(filepath.Dir(p.daemon), name) // of the same version
+		if _, err := os.Stat(*path); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, errNoServer)
 		}
 	}
-	var err error
 	for range startAttempts {
 		if err = p.start(); err == nil || !errors.Is(err, errEnded) {
 			break
