@@ -1,10 +1,13 @@
 package dbtest
 
 import (
+	"database/sql"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -32,12 +35,50 @@ func pgbouncerDatabases(t testing.TB) ([]*Database, string) {
 func behindPgBouncer(t testing.TB, server, bouncer *server) *Database {
 	t.Helper()
 	name := randomName()
-	withSchema(t, "pgx", server.dsn, "DATABASE "+name, " WITH (FORCE)")
+	admin, err := sql.Open("pgx", server.dsn)
+	require.NoError(t, err)
+	Exec(t, admin, "CREATE DATABASE "+name)
+	t.Cleanup(func() {
+		used.drop(admin, name)
+		_ = admin.Close()
+	})
 	db := postgresDatabase(t, withSetting(bouncer.dsn, "database", name))
 	db.Name = "pgbouncer"
 	db.Direct = postgresDatabase(t, withSetting(server.dsn, "database", name))
 	db.fresh = func(t testing.TB) *Database { return behindPgBouncer(t, server, bouncer) }
 	return db
+}
+
+// calm is how long a database is left alone before it is dropped. PgBouncer before
+// version 1.21 ends itself when a server says something (as it does to those who are
+// connected to a database that is dropped) while a cancel request is on its way there.
+const calm = 2 * time.Second
+
+// used are the databases that tests have done with.
+var used = databases{since: map[string]time.Time{}}
+
+type databases struct {
+	mu    sync.Mutex
+	since map[string]time.Time
+}
+
+// drop drops the database, or leaves that to a later call. What is left in the end goes
+// with the server; on one that is not ours nothing is left.
+func (d *databases) drop(admin *sql.DB, name string) {
+	if os.Getenv("ELECTION_TEST_POSTGRES") != "" {
+		<-time.After(calm)
+		_, _ = admin.Exec("DROP DATABASE " + name + " WITH (FORCE)")
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.since[name] = time.Now()
+	for name, since := range d.since {
+		if time.Since(since) > calm {
+			_, _ = admin.Exec("DROP DATABASE " + name + " WITH (FORCE)")
+			delete(d.since, name)
+		}
+	}
 }
 
 // PgBouncer returns a fresh database of PostgreSQL behind PgBouncer in transaction
