@@ -5,6 +5,9 @@
 // schemas, or when the server's program is installed: then each test process starts
 // one of its own. Otherwise they are skipped, unless ELECTION_TEST_REQUIRE, a list
 // such as "sqlite,mysql,postgres,pgbouncer", names them: then the test fails.
+//
+// PgBouncer is one more, in front of that PostgreSQL, where it is installed; it takes
+// the right to create databases.
 package dbtest
 
 import (
