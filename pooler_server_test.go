@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,10 +39,9 @@ func TestStorageContractBehindAPooler(t *testing.T) {
 	kinds := storageKinds()
 	eachPoolerMode(t, func(t *testing.T, pooled *dbtest.Database) {
 		handles := [2]*sql.DB{pooled.Open(t), pooled.Open(t)}
-		elections := 0
+		var elections atomic.Int64
 		storagetest.Run(t, func(t *testing.T) (a, b election.Storage) {
-			elections++
-			name := fmt.Sprint("election ", elections)
+			name := fmt.Sprint("election ", elections.Add(1))
 			return kinds[0].named(t, handles[0], name), kinds[1].named(t, handles[1], name)
 		})
 	})
