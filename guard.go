@@ -59,7 +59,8 @@ func IsRetryable(err error) bool {
 // On MariaDB, MySQL and PostgreSQL, fn must close its Rows. On MariaDB and MySQL
 // the server refuses DDL, COMMIT and whatever else would commit inside fn, and the
 // transaction goes on. On PostgreSQL a raw COMMIT is obeyed, while the guard still
-// holds, and what fn writes after it is refused: fn must not ask for READ WRITE.
+// holds, and what fn writes after it is refused: fn must not ask for READ WRITE. Behind
+// a pooler (PgBouncer) the server refuses texts of several statements.
 //
 // Until it ends, no change of leader can be committed. On SQLite no other write
 // of any kind can, renewals included: keep it shorter than RenewInterval, write
@@ -166,7 +167,7 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration) (_ *guardedTxn
 	txCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
 	detach := context.AfterFunc(ctx, cancel)
-	g.tx, err = g.conn.BeginTx(txCtx, nil)
+	g.tx, err = g.fence.Begin(txCtx)
 	if !detach() {
 		return nil, errors.Join(endOf(ctx), err)
 	}

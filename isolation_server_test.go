@@ -26,7 +26,7 @@ import (
 // level in the DSN.
 func eachIsolationLevel(t *testing.T, run func(t *testing.T, db *dbtest.Database, kind storageKind)) {
 	t.Helper()
-	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+	eachServerStorageAndPooler(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
 		levels := map[string]string{"READ-UNCOMMITTED": "", "READ-COMMITTED": "read committed",
 			"REPEATABLE-READ": "repeatable read", "SERIALIZABLE": "serializable"}
 		for mysql, postgres := range levels {

@@ -190,10 +190,20 @@ func TestTrap23LargeRecordInAnOlderTable(t *testing.T) {
 	})
 }
 
-// withSettings returns the same database with session settings in its DSN.
+// withSettings returns the same database with session settings in its DSN, or, as
+// poolers do not take them, its own.
 func withSettings(t *testing.T, db *dbtest.Database, mysqlSettings, postgresSettings map[string]string) *dbtest.Database {
 	t.Helper()
 	with := *db
+	if db.Direct != nil {
+		admin := db.Direct.Open(t)
+		for key, value := range postgresSettings {
+			var statement string
+			require.NoError(t, admin.QueryRow("SELECT format('ALTER DATABASE %I SET '||$1||' = %L', current_database(), $2::text)", key, value).Scan(&statement))
+			dbtest.Exec(t, admin, statement)
+		}
+		return &with
+	}
 	if db.Engine == "postgres" {
 		for key, value := range postgresSettings {
 			with.DSN += fmt.Sprintf("&%s=%s", key, strings.ReplaceAll(value, " ", "%20"))

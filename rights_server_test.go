@@ -92,6 +92,17 @@ func eachServerStorage(t *testing.T, run func(t *testing.T, db *dbtest.Database,
 	}
 }
 
+// eachServerStorageAndPooler is eachServerStorage with the poolers.
+func eachServerStorageAndPooler(t *testing.T, run func(t *testing.T, db *dbtest.Database, kind storageKind)) {
+	t.Helper()
+	for _, kind := range storageKinds() {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			dbtest.EachServerAndPooler(t, func(t *testing.T, db *dbtest.Database) { run(t, db, kind) })
+		})
+	}
+}
+
 // Members that may read and write the table, and nothing more, do all there is
 // to do on one that somebody else has made.
 func TestMembersWithoutRightsOnACompleteTable(t *testing.T) {

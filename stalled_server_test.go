@@ -55,7 +55,7 @@ func stalls(engine string) []stall {
 // later, whatever longer timeouts the session has.
 func TestTrap04SilentClientsOnAServer(t *testing.T) {
 	t.Parallel()
-	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+	eachServerStorageAndPooler(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
 		if engine(t, db.Open(t)) == "MySQL" {
 			t.Skip("no such bounds")
 		}
@@ -73,7 +73,7 @@ func TestTrap04SilentClientsOnAServer(t *testing.T) {
 				dbtest.Exec(t, w.otherDB, "INSERT INTO log VALUES ('theirs')")
 				mustLead(t, w.a, "a")
 				dbtest.Begin(t, w.otherDB, "UPDATE log SET entry = 'mine' WHERE entry = 'theirs'")
-				waits := waiting(t, db, w.otherDB, w.db)
+				waits := waiting(t, fresh, w.otherDB, w.db)
 
 				ready, over, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 				go func() {

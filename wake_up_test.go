@@ -24,6 +24,7 @@ func rareLooks(c *election.Config) {
 func TestWokenByAChange(t *testing.T) {
 	t.Parallel()
 	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		needsNotifications(t, db)
 		p := newParty(t)
 		p.ctx, p.watches = t.Context(), true
 		a := p.join("a", kind.must(t, db.Open(t)), rareLooks)

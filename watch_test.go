@@ -71,6 +71,14 @@ func (e *ear) end(t testing.TB) error {
 	}
 }
 
+// needsNotifications skips where members have to poll.
+func needsNotifications(t *testing.T, db *dbtest.Database) {
+	t.Helper()
+	if db.Direct != nil {
+		t.Skip("no notification passes the pooler")
+	}
+}
+
 // named opens one election on a handle.
 func (k storageKind) named(t testing.TB, db *sql.DB, name string) election.Storage {
 	t.Helper()
@@ -84,6 +92,7 @@ func (k storageKind) named(t testing.TB, db *sql.DB, name string) election.Stora
 func TestWatchHearsChangesOfLeader(t *testing.T) {
 	t.Parallel()
 	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		needsNotifications(t, db)
 		for table, name := range map[string]string{"": "", "what? 50%": "named 'ä'?"} {
 			open := func() election.Storage {
 				s, err := kind.open(db.Open(t), table, name)
@@ -144,6 +153,7 @@ func TestWatchLooks(t *testing.T) {
 func TestWatchIsSilentAtRenewals(t *testing.T) {
 	t.Parallel()
 	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		needsNotifications(t, db)
 		leader, handle := db.Open(t), db.Open(t)
 		mustLead(t, kind.must(t, leader), "a")
 		quiet, loud := listen(t, kind.must(t, handle)), listen(t, kind.named(t, handle, "loud"))
@@ -169,6 +179,7 @@ func TestWatchIsSilentAtRenewals(t *testing.T) {
 func TestWatchersShareAConnection(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		needsNotifications(t, db)
 		handle := db.Open(t)
 		var ears []*ear
 		for i := range 120 { // more than are looked at in one statement
@@ -195,6 +206,7 @@ func TestWatchersShareAConnection(t *testing.T) {
 func TestWatchLeavesNothing(t *testing.T) {
 	t.Parallel()
 	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		needsNotifications(t, db)
 		handle := db.Open(t)
 		s := kind.must(t, handle)
 		for range 3 {
@@ -256,6 +268,7 @@ func TestWatchOnVirtualTime(t *testing.T) {
 func TestWatchNeedsAPool(t *testing.T) {
 	t.Parallel()
 	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		needsNotifications(t, db)
 		s := kind.must(t, db.OpenSingle(t))
 		require.ErrorContains(t, startListening(t, s).end(t), "only one connection")
 		mustLead(t, s, "a")

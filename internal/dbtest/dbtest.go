@@ -4,7 +4,10 @@
 // or ELECTION_TEST_POSTGRES holds a DSN of their drivers, with the right to create
 // schemas, or when the server's program is installed: then each test process starts
 // one of its own. Otherwise they are skipped, unless ELECTION_TEST_REQUIRE, a list
-// such as "sqlite,mysql,postgres", names them: then the test fails.
+// such as "sqlite,mysql,postgres,pgbouncer", names them: then the test fails.
+//
+// PgBouncer is one more, in front of that PostgreSQL, where it is installed; it takes
+// the right to create databases.
 package dbtest
 
 import (
@@ -28,6 +31,10 @@ type Database struct {
 	Engine string
 	// Driver and DSN are what sql.Open takes.
 	Driver, DSN string
+	// Direct leads past a pooler, where there is one: connections are then lent out by
+	// the transaction, so that no session can be told from another, and no notification
+	// arrives.
+	Direct *Database
 	// Path is the database file, where there is one.
 	Path string
 
@@ -59,7 +66,9 @@ type engine struct {
 	setup func(t testing.TB) (databases []*Database, missing string)
 }
 
-func engines() []engine { return append([]engine{{"sqlite", sqliteDatabases}}, servers()...) }
+func engines() []engine { return append([]engine{{"sqlite", sqliteDatabases}}, withPooler()...) }
+
+func withPooler() []engine { return append(servers(), engine{"pgbouncer", pgbouncerDatabases}) }
 
 func servers() []engine {
 	return []engine{{"mysql", mysqlDatabases}, {"postgres", postgresDatabases}}
@@ -71,10 +80,17 @@ func Each(t *testing.T, run func(t *testing.T, db *Database)) {
 	each(t, engines(), run)
 }
 
-// EachServer is Each without the databases that are files or memory.
+// EachServer is Each without the databases that are files or memory, and without
+// poolers, through which a handle's connections are not sessions of a server.
 func EachServer(t *testing.T, run func(t *testing.T, db *Database)) {
 	t.Helper()
 	each(t, servers(), run)
+}
+
+// EachServerAndPooler is EachServer with the poolers.
+func EachServerAndPooler(t *testing.T, run func(t *testing.T, db *Database)) {
+	t.Helper()
+	each(t, withPooler(), run)
 }
 
 // Servers returns a fresh schema on each server that is there, for benchmarks.
@@ -89,16 +105,10 @@ func Servers(t testing.TB) (databases []*Database) {
 
 func each(t *testing.T, engines []engine, run func(t *testing.T, db *Database)) {
 	t.Helper()
-	required := strings.Split(os.Getenv("ELECTION_TEST_REQUIRE"), ",")
 	for _, e := range engines {
 		databases, missing := e.setup(t)
 		if len(databases) == 0 {
-			t.Run(e.name, func(t *testing.T) {
-				if slices.Contains(required, e.name) {
-					t.Fatalf("%s is required: %s", e.name, missing)
-				}
-				t.Skipf("no %s: %s", e.name, missing)
-			})
+			t.Run(e.name, func(t *testing.T) { skipUnlessRequired(t, e.name, missing) })
 		}
 		for _, db := range databases {
 			t.Run(db.Name, func(t *testing.T) {
@@ -107,6 +117,15 @@ func each(t *testing.T, engines []engine, run func(t *testing.T, db *Database)) 
 			})
 		}
 	}
+}
+
+// skipUnlessRequired ends a test for which something is missing.
+func skipUnlessRequired(t testing.TB, name, missing string) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("ELECTION_TEST_REQUIRE"), ","), name) {
+		t.Fatalf("%s is required: %s", name, missing)
+	}
+	t.Skipf("no %s: %s", name, missing)
 }
 
 // Open returns a new handle with a pool of its own, closed when the test ends.

@@ -37,7 +37,11 @@ func StartServer(engine string) (*OwnServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &OwnServer{Driver: p.driver, DSN: s.dsn, Address: "127.0.0.1:" + strconv.Itoa(s.port), server: s, program: p}, nil
+	return p.own(s), nil
+}
+
+func (p program) own(s *server) *OwnServer {
+	return &OwnServer{Driver: p.driver, DSN: s.dsn, Address: "127.0.0.1:" + strconv.Itoa(s.port), server: s, program: p}
 }
 
 // Behind returns the DSN under which the server is reached through a proxy on

@@ -35,18 +35,25 @@ func postgresDatabases(t testing.TB) ([]*Database, string) {
 
 func postgresSchema(t testing.TB, dsn string) *Database {
 	t.Helper()
-	config, err := pgx.ParseConfig(dsn)
-	require.NoError(t, err)
 	name := randomName()
 	withSchema(t, "pgx", dsn, "SCHEMA "+name, " CASCADE")
+	db := postgresDatabase(t, withSetting(dsn, "search_path", name))
+	db.fresh = func(t testing.TB) *Database { return postgresSchema(t, dsn) }
+	return db
+}
+
+// postgresDatabase is what dsn names, where nothing can be made afresh.
+func postgresDatabase(t testing.TB, dsn string) *Database {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	require.NoError(t, err)
 	network, address := pgxAddress(config)
 	return &Database{
-		Name: "postgres", Engine: "postgres", Driver: "pgx", DSN: withSetting(dsn, "search_path", name),
-		fresh:   func(t testing.TB) *Database { return postgresSchema(t, dsn) },
+		Name: "postgres", Engine: "postgres", Driver: "pgx", DSN: dsn,
 		network: network, address: address,
 		via: func(address string) string {
 			host, port, _ := net.SplitHostPort(address)
-			return withSetting(withSetting(withSetting(dsn, "search_path", name), "host", host), "port", port)
+			return withSetting(withSetting(dsn, "host", host), "port", port)
 		},
 	}
 }

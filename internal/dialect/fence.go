@@ -30,10 +30,12 @@ type Claim struct {
 
 // A Fence watches over one guarded transaction on a pinned connection: nothing
 // may be committed there but by Commit, while the transaction that took the guard
-// is still open. It is made before BEGIN; then Hold, one of Commit and Rollback,
-// and Lift are called in this order, Lift always, the others if the transaction
-// gets that far.
+// is still open. Begin, Hold, one of Commit and Rollback, and Lift are called in this
+// order, Lift always, the others if the transaction gets that far.
 type Fence interface {
+	// Begin begins the transaction, on the pinned connection. An error wrapping
+	// driver.ErrBadConn means that the connection was dead already.
+	Begin(ctx context.Context) (*sql.Tx, error)
 	// Hold takes the guard, as the transaction's first statement, and reports
 	// whether the claim holds: then it goes on to hold until the transaction ends.
 	Hold(ctx context.Context, tx *sql.Tx, claim Claim) (held bool, err error)

@@ -36,7 +36,7 @@ func begin(t *testing.T, d *dialect.Dialect, handle *sql.DB, leader string) guar
 	require.NoError(t, err)
 	fence, err := d.Fence(t.Context(), conn, "")
 	require.NoError(t, err)
-	tx, err := conn.BeginTx(t.Context(), nil)
+	tx, err := fence.Begin(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { // if the test has not come to its end: what it holds would block the schema's end
 		_ = tx.Rollback()
@@ -65,42 +65,50 @@ func (g guardedTx) rollback(t *testing.T) {
 
 func TestFencesOnServers(t *testing.T) {
 	t.Parallel()
-	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
-		for name, d := range fences(db) {
-			fresh := db.Fresh(t)
-			handle, other := fresh.OpenSingle(t), fresh.Open(t)
-			dbtest.Exec(t, other, "CREATE TABLE l (id INTEGER PRIMARY KEY, leader_id "+d.Types.Text+")")
-			dbtest.Exec(t, other, "CREATE TABLE x (n INTEGER)")
-			dbtest.Exec(t, other, "INSERT INTO l VALUES (2, 'a')")
-			insert := func(tx *sql.Tx, n string) error {
-				_, err := tx.Exec("INSERT INTO x VALUES (" + n + ")")
-				return err
-			}
+	dbtest.EachServer(t, requireFences)
+}
 
-			g := begin(t, d, handle, "b")
-			require.False(t, g.held, name)
-			g.rollback(t)
+func TestFencesBehindAPooler(t *testing.T) {
+	t.Parallel()
+	requireFences(t, dbtest.PgBouncer(t))
+}
 
-			g = begin(t, d, handle, "a")
-			require.True(t, g.held, name)
-			require.NoError(t, insert(g.tx, "1"))
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-			_, err := other.ExecContext(ctx, "UPDATE l SET leader_id = 'b'")
-			cancel()
-			require.Error(t, err, "%s: the leader changed under a guarded transaction", name)
-			g.commit(t)
-			require.Equal(t, 1, dbtest.Count(t, other, "x"), name)
-
-			for _, end := range []string{"COMMIT", "ROLLBACK"} {
-				g = begin(t, d, handle, "a")
-				if _, err = g.tx.Exec(end); err == nil { // some refuse it
-					assert.Error(t, insert(g.tx, "2"), "%s: a write after a raw %s", name, end)
-					require.ErrorIs(t, g.fence.Commit(t.Context(), g.tx), dialect.ErrEnded, name)
-				}
-				g.rollback(t)
-			}
-			dbtest.Exec(t, handle, "INSERT INTO x VALUES (3)")
-			require.Equal(t, 2, dbtest.Count(t, other, "x"), "%s: the session is as it was", name)
+func requireFences(t *testing.T, db *dbtest.Database) {
+	t.Helper()
+	for name, d := range fences(db) {
+		fresh := db.Fresh(t)
+		handle, other := fresh.OpenSingle(t), fresh.Open(t)
+		dbtest.Exec(t, other, "CREATE TABLE l (id INTEGER PRIMARY KEY, leader_id "+d.Types.Text+")")
+		dbtest.Exec(t, other, "CREATE TABLE x (n INTEGER)")
+		dbtest.Exec(t, other, "INSERT INTO l VALUES (2, 'a')")
+		insert := func(tx *sql.Tx, n string) error {
+			_, err := tx.Exec("INSERT INTO x VALUES (" + n + ")")
+			return err
 		}
-	})
+
+		g := begin(t, d, handle, "b")
+		require.False(t, g.held, name)
+		g.rollback(t)
+
+		g = begin(t, d, handle, "a")
+		require.True(t, g.held, name)
+		require.NoError(t, insert(g.tx, "1"))
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		_, err := other.ExecContext(ctx, "UPDATE l SET leader_id = 'b'")
+		cancel()
+		require.Error(t, err, "%s: the leader changed under a guarded transaction", name)
+		g.commit(t)
+		require.Equal(t, 1, dbtest.Count(t, other, "x"), name)
+
+		for _, end := range []string{"COMMIT", "ROLLBACK"} {
+			g = begin(t, d, handle, "a")
+			if _, err = g.tx.Exec(end); err == nil { // some refuse it
+				assert.Error(t, insert(g.tx, "2"), "%s: a write after a raw %s", name, end)
+				require.ErrorIs(t, g.fence.Commit(t.Context(), g.tx), dialect.ErrEnded, name)
+			}
+			g.rollback(t)
+		}
+		dbtest.Exec(t, handle, "INSERT INTO x VALUES (3)")
+		require.Equal(t, 2, dbtest.Count(t, other, "x"), "%s: the session is as it was", name)
+	}
 }

@@ -61,6 +61,8 @@ func restoreBounds(names []string) string {
 	return "SET " + strings.Join(set, ", ")
 }
 
+func (f *mysqlFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
+
 func (f *mysqlFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	f.branch = fmt.Sprintf("'election_%x'", rand.Uint64())
 	guard := "SELECT 1 FROM " + c.Table + " WHERE " + inline(c.Where, c.Args, mysqlLiteral) + " LOCK IN SHARE MODE"

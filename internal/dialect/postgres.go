@@ -53,11 +53,9 @@ func PostgreSQL() *Dialect {
 		classify:    classifyPostgres,
 		rolledBack:  rolledBackPostgres,
 		identity:    identityPostgres,
-		fence: func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
-			return &postgresFence{conn: conn}, nil
-		},
-		gate:   gatePostgres,
-		listen: listenPostgres,
+		fence:       fencePostgres,
+		gate:        gatePostgres,
+		listen:      listenPostgres,
 	}
 }
 

@@ -8,6 +8,19 @@ import (
 	"math/rand/v2"
 )
 
+// fencePostgres returns the fence for conn: what keeps a transaction whole depends
+// on whether the session is conn's own.
+func fencePostgres(ctx context.Context, conn *sql.Conn, _ string) (Fence, error) {
+	pooled, err := behindPooler(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if pooled {
+		return lendPostgres(conn)
+	}
+	return &postgresFence{conn: conn}, nil
+}
+
 // postgresFence keeps a guarded transaction whole on PostgreSQL. An error inside
 // it lets nothing more pass, but a raw COMMIT or ROLLBACK drops the connection
 // into autocommit: so every transaction of the session after the guarded one is
@@ -24,21 +37,31 @@ type postgresFence struct {
 
 const postgresReadWrite = "SET SESSION default_transaction_read_only = off"
 
-// Hold sends one text of several statements. The first two put the session's
-// setting beyond the reach of a ROLLBACK. Each statement has its own snapshot at
-// READ COMMITTED; at the other levels a leader row that changed while the gate was
-// waited for is a serialization failure. So no past is taken for the present.
+// Begin begins a transaction that Hold replaces by another one.
+func (f *postgresFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
+
+// Hold puts the session's setting beyond the reach of a ROLLBACK first.
+func (f *postgresFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
+	f.token = newToken()
+	f.touched = true
+	return holdPostgres(ctx, tx, "SET SESSION default_transaction_read_only = on; COMMIT; BEGIN READ WRITE; ", f.token, c)
+}
+
+func newToken() string { return fmt.Sprintf("%x", rand.Uint64()) }
+
+// holdPostgres sends one text of several statements, all of whose settings end with
+// the transaction. Each statement has its own snapshot at READ COMMITTED; at the other
+// levels a leader row that changed while the gate was waited for is a serialization
+// failure. So no past is taken for the present.
 //
 // The timeouts bound a client that says nothing, one for which a statement waits,
 // and one that takes no more of a result.
-func (f *postgresFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
-	f.token = fmt.Sprintf("%x", rand.Uint64())
-	f.touched = true
+func holdPostgres(ctx context.Context, tx *sql.Tx, before, token string, c Claim) (held bool, err error) {
 	ms := milliseconds(c.Timeout)
-	result, err := tx.ExecContext(ctx, "SET SESSION default_transaction_read_only = on; COMMIT; BEGIN READ WRITE; "+
+	result, err := tx.ExecContext(ctx, before+
 		"SELECT set_config(name, CASE WHEN setting::bigint BETWEEN 1 AND "+ms+" THEN setting ELSE '"+ms+"' END, true)"+
 		" FROM pg_settings WHERE name IN ('idle_in_transaction_session_timeout', 'statement_timeout', 'tcp_user_timeout'); "+
-		"SELECT set_config('election.guard', '"+f.token+"', true), pg_advisory_xact_lock_shared("+gateKey(c.Table, c.Election)+"); "+
+		"SELECT set_config('election.guard', '"+token+"', true), pg_advisory_xact_lock_shared("+gateKey(c.Table, c.Election)+"); "+
 		"SELECT 1 FROM "+c.Table+" WHERE "+inline(c.Where, c.Args, postgresLiteral)+" FOR SHARE")
 	if err != nil {
 		return false, err
@@ -49,9 +72,16 @@ func (f *postgresFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held boo
 
 // Commit makes the session as it was from the COMMIT on.
 func (f *postgresFence) Commit(ctx context.Context, tx *sql.Tx) error {
+	err := commitPostgres(ctx, tx, "set_config('default_transaction_read_only', 'off', false)", f.token)
+	f.touched = err != nil
+	return err
+}
+
+// commitPostgres commits the transaction that has the token, and selects once more
+// in it before.
+func commitPostgres(ctx context.Context, tx *sql.Tx, last, token string) error {
 	const aborted = "25P02"
-	result, err := tx.ExecContext(ctx, "SELECT set_config('default_transaction_read_only', 'off', false)"+
-		" WHERE current_setting('election.guard', true) = '"+f.token+"'")
+	result, err := tx.ExecContext(ctx, "SELECT "+last+" WHERE current_setting('election.guard', true) = '"+token+"'")
 	if code, _ := postgresCode(err); code == aborted || errors.Is(err, sql.ErrTxDone) {
 		return ErrEnded
 	}
@@ -62,7 +92,9 @@ func (f *postgresFence) Commit(ctx context.Context, tx *sql.Tx) error {
 		return errors.Join(ErrEnded, err)
 	}
 	err = tx.Commit()
-	f.touched = err != nil
+	if errors.Is(err, ErrEnded) {
+		return ErrEnded
+	}
 	return uncertain(err, rolledBackPostgres)
 }
 

@@ -38,15 +38,48 @@ func listenPostgres(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, 
 		return nil, err
 	}
 	l := &postgresListener{conn}
-	_, err = conn.ExecContext(ctx, "LISTEN "+postgresChannel)
+	pooled, err := l.pooled(ctx, db)
+	if err == nil {
+		_, err = conn.ExecContext(ctx, "LISTEN "+postgresChannel)
+	}
 	if err == nil {
 		err = l.probe(ctx, db)
+		if err != nil && pooled {
+			// It listens on behalf of nobody now, on a connection that others are lent. They
+			// do not mind, but should hear no more than need be; it may be another one by now.
+			_, _ = conn.ExecContext(ctx, "UNLISTEN "+postgresChannel)
+		}
 	}
 	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("listen for notifications: %w", err)
 	}
 	return l, nil
+}
+
+// errTransactionPooling: so nobody could listen.
+var errTransactionPooling = errors.New("none would arrive: the DSN leads to a pooler that lends out the server's connections by the transaction")
+
+// pooled reports whether the connection leads to a pooler, and returns an error if
+// that lends the server's connection to another one already, while this one is open.
+// Where it has not come to that, the probe will tell.
+func (l *postgresListener) pooled(ctx context.Context, db *sql.DB) (bool, error) {
+	pooled, err := behindPooler(ctx, l.conn)
+	if err != nil || !pooled {
+		return pooled, err
+	}
+	var own, other int64
+	const process = "SELECT pg_backend_pid()"
+	if err := l.conn.QueryRowContext(ctx, process).Scan(&own); err != nil {
+		return true, err
+	}
+	if err := db.QueryRowContext(ctx, process).Scan(&other); err != nil {
+		return true, err
+	}
+	if own == other {
+		return true, errTransactionPooling
+	}
+	return true, nil
 }
 
 // probe sends a notification by another connection and waits for it. A pooler

@@ -77,6 +77,8 @@ func (f *sqliteFence) end() {
 
 func (f *sqliteFence) Ended() bool { return f.state.Load() == fenceEnded }
 
+func (f *sqliteFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
+
 // Hold writes the leader row as it is, if it holds the claim: being the first
 // statement, that takes the write lock as BEGIN IMMEDIATE would, and fails for
 // everybody else.
