@@ -77,7 +77,7 @@ func (e electionRows) guarded(ctx context.Context, leaderID string, timeout time
 	fn func(context.Context, *sql.Tx) error,
 ) error {
 	c := claim{electionRows: e, leaderID: leaderID}
-	if err := e.usable(ctx); err != nil {
+	if err := errors.Join(e.usable(ctx), e.hasStripes(ctx)); err != nil {
 		return c.failed(err)
 	}
 	if err := c.readTerm(ctx); err != nil {
@@ -123,12 +123,20 @@ func (c *claim) readTerm(ctx context.Context) error {
 
 // guard is the condition that the transaction holds in place.
 func (c *claim) guard(timeout time.Duration) dialect.Claim {
-	r := c.leaderRow()
+	held, gate := c.leads(c.guardRow()), c.gate()
+	return dialect.Claim{
+		Table: c.quoted, Where: held.where, Args: held.args, Gate: gate.where, GateArgs: gate.args,
+		Election: c.election, Timeout: timeout,
+	}
+}
+
+// leads selects r if it holds what is claimed.
+func (c *claim) leads(r row) row {
 	where, args := r.where+" AND "+c.dialect.ByteEqual("leader_id"), append(r.args, c.leaderID)
 	if c.inTerm {
 		where, args = where+" AND version = ?", append(args, int64(c.reign.Term))
 	}
-	return dialect.Claim{Table: c.quoted, Where: where, Args: args, Election: c.election, Timeout: timeout}
+	return row{where, args}
 }
 
 // acquire returns a transaction that holds the guard. It waits until ctx ends
@@ -138,12 +146,22 @@ func (c *claim) acquire(ctx context.Context, timeout time.Duration) (g *guardedT
 	if err := ctx.Err(); err != nil {
 		return nil, endOf(ctx)
 	}
-	err = sqldb.Retry(ctx, func() error {
-		return sqldb.OnLiveConn(func() error {
-			g, err = c.begin(ctx, timeout)
-			return err
+	begin := func() error {
+		return sqldb.Retry(ctx, func() error {
+			return sqldb.OnLiveConn(func() error {
+				g, err = c.begin(ctx, timeout)
+				return err
+			})
 		})
-	})
+	}
+	err = begin()
+	if errors.Is(err, ErrNotLeader) && c.dialect.Stripes > 0 {
+		mended, mendErr := c.mendStripes(ctx, c.leads(c.leaderRow()))
+		if !mended {
+			return nil, errors.Join(err, mendErr)
+		}
+		err = begin()
+	}
 	return g, err
 }
 

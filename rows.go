@@ -105,7 +105,7 @@ func (e electionRows) read(ctx context.Context) (found foundRows, err error) {
 			[]any{e.election, recordSlot, leaderSlot}
 		record = recordSlot
 	}
-	rows, err := e.db.QueryContext(ctx, e.sql(query), args...)
+	rows, err := e.db.QueryContext(ctx, e.sql(e.dialect.FreshRead+query), args...)
 	if err != nil {
 		return found, err
 	}
@@ -179,6 +179,10 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	case change.newLeader || change.version == 0 || change.member.id != "":
 		wait := lockWait(ctx)
 		options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait}
+		open := func(context.Context) {}
+		if change.newLeader {
+			options, open = e.gated(options)
+		}
 		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
 			if change.newLeader || change.version == 0 {
 				if err := e.dialect.Gate(ctx, tx, e.quoted, e.election, wait); err != nil {
@@ -187,6 +191,7 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 			}
 			return e.replace(ctx, tx, change)
 		})
+		open(ctx)
 		if err == nil {
 			e.announce(change)
 		}
@@ -335,12 +340,7 @@ func (e electionRows) writeLeader(ctx context.Context, tx *sql.Tx, c change) err
 	if err != nil {
 		return err
 	}
-	if grown, err := e.isGrown(ctx, tx); err != nil || !grown {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, e.sql(set+"election = ? AND slot BETWEEN ? AND ?"),
-		c.leaderID, c.term, e.election, firstStripe, lastStripe)
-	return err
+	return e.writeStripes(ctx, tx, c)
 }
 
 // writeRecord replaces the record row if it still holds the version that c

@@ -25,8 +25,9 @@ const openTimeout = 10 * time.Second
 //
 // Supported: SQLite (modernc.org/sqlite, or mattn/go-sqlite3 with cgo), MariaDB
 // (github.com/go-sql-driver/mysql) and PostgreSQL (github.com/jackc/pgx/v5); MySQL
-// as documented, without having been run. Other engines, also those that speak
-// the protocol of one of these, and Galera clusters are refused.
+// as documented, without having been run. On a MariaDB Galera cluster members may
+// work on any of its nodes. Other engines, also those that speak the protocol of
+// one of these, are refused.
 type SQLStorage struct {
 	rows         electionRows
 	guardTimeout time.Duration

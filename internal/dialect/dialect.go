@@ -45,6 +45,13 @@ type Dialect struct {
 	UnfitSession, UnfitTable string
 	// RingsItself: changes of leader are pushed to listeners by their transaction.
 	RingsItself bool
+	// Stripes is how many guard stripes an election has: rows that change with the
+	// leader row, of which a guarded transaction writes one. 0: it locks the leader
+	// row.
+	Stripes int
+	// FreshRead, put before a SELECT, makes it see all that was committed before,
+	// through whatever node.
+	FreshRead string
 	// UniqueOf lists (index name, column) of the unique, unconditional indexes of
 	// the table given as its one argument, in key order.
 	UniqueOf string

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/sqlelect/election"
+)
+
+// race is one change of leader against guarded transactions of the old leader on
+// another node, of which each makes one entry.
+type race struct {
+	*world
+	rand       *rand.Rand
+	number     int64
+	from, to   int // nodes: where the old leader works, and where the new one does
+	old        reign
+	next       string
+	lag        string         // a statement that takes long to apply
+	took       time.Duration  // by the last change
+	outcomes   map[string]int // of guarded transactions
+	mayCommit  map[string]bool
+	mustCommit map[string]bool
+}
+
+// guardedAtOnce is how many guarded transactions take part in a race.
+const guardedAtOnce = 3
+
+// schedule is when what happens.
+type schedule struct {
+	name string
+	of   int // one race in so many
+	run  func(r *race)
+}
+
+// schedules are tried in this order: the first that is due is taken.
+var schedules = []schedule{
+	{"a node stalls during the change", 20, (*race).stall},
+	{"begun while a node's appliers lag", 19, (*race).beginBehind},
+	{"committed while a node's appliers lag", 10, (*race).commitBehind},
+	{"committed right after the change", 2, (*race).commitAfter},
+	{"at the same moment", 1, (*race).commitAtOnce},
+}
+
+// Of a guarded transaction on one node and a change of leader on another, the one that
+// comes second is not committed, or was no guarded transaction of that term. The order
+// is read from the binary log of the last node.
+func TestTrap03RacesAcrossNodes(t *testing.T) {
+	w := newWorld(t)
+	ballast := w.cluster.Schema(t)
+	for _, table := range []string{"a", "b"} {
+		w.exec(0, "CREATE TABLE "+ballast+"."+table+" (n BIGINT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(100))")
+	}
+	w.exec(0, "INSERT INTO "+ballast+".b (text) SELECT REPEAT('x', 100) FROM seq_1_to_10000")
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := &race{
+		world: w, rand: rand.New(rand.NewPCG(seed, 0)), outcomes: map[string]int{},
+		mayCommit: map[string]bool{}, mustCommit: map[string]bool{},
+	}
+	r.lag = "INSERT INTO " + ballast + ".a (text) SELECT text FROM " + ballast + ".b"
+	counts := map[string]int{}
+	r.old = reign{"member-0", w.mustChange(0, "member-0")}
+	for i := range *races {
+		r.number = int64(i)
+		r.from, r.to = r.nodes()
+		r.next = fmt.Sprintf("member-%d", (i+1)%2)
+		for _, s := range schedules {
+			if i%s.of == s.of-1 {
+				counts[s.name]++
+				s.run(r)
+				break
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	seen := w.testify()
+	t.Logf("%d races %v; guarded transactions: %v; in the log: %d changes, %d entries", *races, counts, r.outcomes, seen.changes, len(seen.entries))
+	assert.Equal(t, *races+1, seen.changes)
+	assert.Empty(t, seen.violations)
+	for entry := range seen.entries {
+		assert.True(t, r.mayCommit[entry], "entry %s was committed, though its transaction was refused", entry)
+	}
+	for entry := range r.mustCommit {
+		assert.True(t, seen.entries[entry], "entry %s was acknowledged, and is not there", entry)
+	}
+	assert.Positive(t, r.outcomes["committed"], "no guarded transaction ever won: that is no race")
+	assert.Positive(t, r.outcomes["conflict"], "no guarded transaction ever lost: that is no race")
+}
+
+func (r *race) nodes() (from, to int) {
+	n := len(r.cluster.Nodes)
+	from = r.rand.IntN(n)
+	return from, (from + 1 + r.rand.IntN(n-1)) % n
+}
+
+// begin begins guarded transactions of the old leader, and returns when all have made
+// their entries, or have ended without. They commit when commit is closed.
+func (r *race) begin(commit <-chan struct{}) (wait func()) {
+	var wrote, ended sync.WaitGroup
+	wrote.Add(guardedAtOnce)
+	results := make([]error, guardedAtOnce)
+	for i := range guardedAtOnce {
+		ended.Go(func() {
+			once := sync.OnceFunc(wrote.Done)
+			defer once()
+			results[i] = r.guarded(r.t.Context(), r.from, r.old, r.entry(i), func() { once(); <-commit })
+		})
+	}
+	wrote.Wait()
+	return func() {
+		ended.Wait()
+		for i, err := range results {
+			r.note(fmt.Sprint(r.entry(i)), err)
+		}
+	}
+}
+
+func (r *race) entry(i int) int64 { return r.number*guardedAtOnce + int64(i) }
+
+// note counts what a guarded transaction returned.
+func (r *race) note(entry string, err error) {
+	switch {
+	case err == nil:
+		r.outcomes["committed"]++
+		r.mayCommit[entry], r.mustCommit[entry] = true, true
+	case errors.Is(err, election.ErrNotLeader):
+		r.outcomes["not leader"]++
+	case election.IsRetryable(err):
+		r.outcomes["conflict"]++
+	case errors.Is(err, election.ErrOutcomeUnknown):
+		r.outcomes["unknown"]++
+		r.mayCommit[entry] = true
+	default:
+		assert.NoError(r.t, err)
+	}
+}
+
+// take makes the next one the leader, on the other node.
+func (r *race) take() {
+	start := time.Now()
+	term, err := r.change(r.t.Context(), r.to, r.next)
+	if assert.NoError(r.t, err) {
+		r.old = reign{r.next, term}
+		r.took = time.Since(start)
+	}
+}
+
+func (r *race) commitAtOnce() {
+	commit := make(chan struct{})
+	wait := r.begin(commit)
+	var changed sync.WaitGroup
+	changed.Go(r.take)
+	// Sometimes before its COMMIT, sometimes after, as the last ones took.
+	until := time.NewTimer(rand.N(r.took + time.Millisecond))
+	<-until.C
+	close(commit)
+	wait()
+	changed.Wait()
+}
+
+func (r *race) commitAfter() {
+	commit := make(chan struct{})
+	wait := r.begin(commit)
+	r.take()
+	close(commit)
+	wait()
+}
+
+func (r *race) commitBehind() {
+	commit := make(chan struct{})
+	wait := r.begin(commit)
+	r.exec(r.to, r.lag)
+	r.take()
+	close(commit)
+	wait()
+}
+
+func (r *race) beginBehind() {
+	commit := make(chan struct{})
+	close(commit)
+	was := r.old
+	r.exec(r.to, r.lag)
+	r.take()
+	r.old, was = was, r.old
+	r.begin(commit)()
+	r.old = was
+}
+
+// stall lets the node of the old leader apply nothing while the leader changes.
+func (r *race) stall() {
+	commit := make(chan struct{})
+	wait := r.begin(commit)
+	stalled := r.world.stall(r.from)
+	r.take()
+	close(commit)
+	stalled()
+	wait()
+}
