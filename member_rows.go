@@ -119,7 +119,8 @@ func (e electionRows) readMembers(ctx context.Context, ids []string) (found []*M
 			args = append(args, memberSlot(id))
 		}
 	}
-	rows, err := e.db.QueryContext(ctx, e.sql(e.dialect.FreshRead+query), args...)
+	query, args = e.dialect.Fresh(query, args...)
+	rows, err := e.db.QueryContext(ctx, e.sql(query), args...)
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,8 @@ func (e electionRows) read(ctx context.Context) (found foundRows, err error) {
 			[]any{e.election, recordSlot, leaderSlot}
 		record = recordSlot
 	}
-	rows, err := e.db.QueryContext(ctx, e.sql(e.dialect.FreshRead+query), args...)
+	query, args = e.dialect.Fresh(query, args...)
+	rows, err := e.db.QueryContext(ctx, e.sql(query), args...)
 	if err != nil {
 		return found, err
 	}

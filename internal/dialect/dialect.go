@@ -49,13 +49,11 @@ type Dialect struct {
 	// leader row, of which a guarded transaction writes one. 0: it locks the leader
 	// row.
 	Stripes int
-	// FreshRead, put before a SELECT, makes it see all that was committed before,
-	// through whatever node.
-	FreshRead string
 	// UniqueOf lists (index name, column) of the unique, unconditional indexes of
 	// the table given as its one argument, in key order.
 	UniqueOf string
 
+	freshRead   string // begins a SELECT, see Fresh
 	quote       string
 	checkName   func(string) error // nil: no rules of its own
 	placeholder func(n int) string
@@ -113,6 +111,17 @@ func (d *Dialect) Rebind(query string) string {
 		b.WriteString(d.placeholder(n))
 		query = after
 	}
+}
+
+// Fresh is a SELECT, with question marks for args, that sees all that was committed
+// before, through whatever node. What it returns may hold no question mark any more.
+func (d *Dialect) Fresh(query string, args ...any) (string, []any) {
+	if d.freshRead == "" {
+		return query, args
+	}
+	// As one text: prepared, it is refused for another reason than that the node has
+	// no part in its cluster, if that is so.
+	return d.freshRead + inline(query, args, mysqlLiteral), nil
 }
 
 // ByteEqual is a condition that holds when column equals the argument byte for

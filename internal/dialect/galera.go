@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 const nameGalera = "MariaDB Galera Cluster"
@@ -30,8 +31,10 @@ func Galera() *Dialect {
 	d := MariaDB()
 	d.Name = nameGalera
 	d.Stripes = 16
-	// Else a node answers with what it has applied so far.
-	d.FreshRead = "SET STATEMENT wsrep_sync_wait=1 FOR "
+	// Else a node reads, and compares, what it has applied so far.
+	d.freshRead = "SET STATEMENT wsrep_sync_wait=1 FOR "
+	d.BoundedWrite = strings.Replace(d.BoundedWrite, " FOR ", ", wsrep_sync_wait=3 FOR ", 1)
+	d.prepare = prepareGalera
 	d.UnfitSession = strings.Replace(d.UnfitSession, "CASE", `CASE
 			WHEN @@wsrep_on = 0 THEN 'wsrep_on must be ON: else nothing that is written reaches the other nodes'
 			WHEN @@wsrep_dirty_reads = 1 THEN 'wsrep_dirty_reads must be OFF: else a node that is cut off answers with the past'`, 1)
@@ -44,6 +47,17 @@ func Galera() *Dialect {
 		return &mysqlListener{conn: conn, polls: true}, nil
 	}
 	return d
+}
+
+// prepareGalera also waits until the node has caught up, which it does not do within
+// a transaction. (The first two statements fail on one that is cut off; the wait says
+// something else then.)
+func prepareGalera(ctx context.Context, conn *sql.Conn, wait time.Duration) (func() error, error) {
+	restore, err := prepareMariaDB(ctx, conn, wait)
+	if err == nil {
+		_, err = conn.ExecContext(ctx, "BEGIN NOT ATOMIC START TRANSACTION; ROLLBACK; SET STATEMENT wsrep_sync_wait=1 FOR SELECT 1 INTO @election_awaited; END")
+	}
+	return restore, err
 }
 
 // checkNode returns an error that says why this node can neither be read nor written,

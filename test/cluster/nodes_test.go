@@ -33,6 +33,9 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, cluster: dbtest.RequireGalera(t, theCluster)}
+	for _, node := range w.cluster.Nodes { // an earlier test may have left one behind
+		require.NoError(t, node.AwaitSynced(t.Context()))
+	}
 	w.schema = w.cluster.Schema(t)
 	for _, node := range w.cluster.Nodes {
 		w.handles = append(w.handles, node.Open(t, w.schema))

@@ -44,6 +44,7 @@ var schedules = []schedule{
 	{"a node stalls during the change", 20, (*race).stall},
 	{"begun while a node's appliers lag", 19, (*race).beginBehind},
 	{"committed while a node's appliers lag", 10, (*race).commitBehind},
+	{"begun while the stripes are mended", 7, (*race).mend},
 	{"committed right after the change", 2, (*race).commitAfter},
 	{"at the same moment", 1, (*race).commitAtOnce},
 }
@@ -102,9 +103,9 @@ func (r *race) nodes() (from, to int) {
 	return from, (from + 1 + r.rand.IntN(n-1)) % n
 }
 
-// begin begins guarded transactions of the old leader, and returns when all have made
+// begin begins guarded transactions of an old leader, and returns when all have made
 // their entries, or have ended without. They commit when commit is closed.
-func (r *race) begin(commit <-chan struct{}) (wait func()) {
+func (r *race) begin(old reign, commit <-chan struct{}) (wait func()) {
 	var wrote, ended sync.WaitGroup
 	wrote.Add(guardedAtOnce)
 	results := make([]error, guardedAtOnce)
@@ -112,7 +113,7 @@ func (r *race) begin(commit <-chan struct{}) (wait func()) {
 		ended.Go(func() {
 			once := sync.OnceFunc(wrote.Done)
 			defer once()
-			results[i] = r.guarded(r.t.Context(), r.from, r.old, r.entry(i), func() { once(); <-commit })
+			results[i] = r.guarded(r.t.Context(), r.from, old, r.entry(i), func() { once(); <-commit })
 		})
 	}
 	wrote.Wait()
@@ -156,7 +157,7 @@ func (r *race) take() {
 
 func (r *race) commitAtOnce() {
 	commit := make(chan struct{})
-	wait := r.begin(commit)
+	wait := r.begin(r.old, commit)
 	var changed sync.WaitGroup
 	changed.Go(r.take)
 	// Sometimes before its COMMIT, sometimes after, as the last ones took.
@@ -169,7 +170,7 @@ func (r *race) commitAtOnce() {
 
 func (r *race) commitAfter() {
 	commit := make(chan struct{})
-	wait := r.begin(commit)
+	wait := r.begin(r.old, commit)
 	r.take()
 	close(commit)
 	wait()
@@ -177,7 +178,7 @@ func (r *race) commitAfter() {
 
 func (r *race) commitBehind() {
 	commit := make(chan struct{})
-	wait := r.begin(commit)
+	wait := r.begin(r.old, commit)
 	r.exec(r.to, r.lag)
 	r.take()
 	close(commit)
@@ -190,15 +191,30 @@ func (r *race) beginBehind() {
 	was := r.old
 	r.exec(r.to, r.lag)
 	r.take()
-	r.old, was = was, r.old
-	r.begin(commit)()
-	r.old = was
+	r.begin(was, commit)()
+}
+
+// mend has the stripes missing when both begin: each of them adds some.
+func (r *race) mend() {
+	r.exec(r.to, "DELETE FROM election WHERE slot BETWEEN 2 AND 17")
+	r.entries(r.from) // which has heard of it then
+	commit := make(chan struct{})
+	close(commit)
+	var changed sync.WaitGroup
+	was := r.old
+	changed.Go(func() {
+		until := time.NewTimer(rand.N(r.took + time.Millisecond))
+		<-until.C
+		r.take()
+	})
+	r.begin(was, commit)()
+	changed.Wait()
 }
 
 // stall lets the node of the old leader apply nothing while the leader changes.
 func (r *race) stall() {
 	commit := make(chan struct{})
-	wait := r.begin(commit)
+	wait := r.begin(r.old, commit)
 	stalled := r.world.stall(r.from)
 	r.take()
 	close(commit)
