@@ -56,12 +56,16 @@ func IsRetryable(err error) bool {
 // a conflict; ErrOutcomeUnknown, the only one after which the transaction may
 // have been committed; fn's; ctx's.
 //
+// On a Galera cluster a change of leader on another node does not wait for the
+// transaction but ends it, with an error for which IsRetryable is true. A raw COMMIT
+// is obeyed there, as on PostgreSQL, while the guard still holds.
+//
 // On MariaDB, MySQL and PostgreSQL, fn must close its Rows. On MariaDB and MySQL
 // the server refuses DDL, COMMIT and whatever else would commit inside fn, and the
 // transaction goes on. On PostgreSQL a raw COMMIT is obeyed, while the guard still
 // holds, and what fn writes after it is refused: fn must not ask for READ WRITE.
 //
-// Until it ends, no change of leader can be committed. On SQLite no other write
+// Until it ends, no change of leader can be committed (but on Galera). On SQLite no other write
 // of any kind can, renewals included: keep it shorter than RenewInterval, write
 // through tx only, and do not nest two. There it needs the driver's commit and
 // rollback hooks, and removes any that the program itself set on the connection.

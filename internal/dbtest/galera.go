@@ -19,7 +19,7 @@ import (
 // Galera is a cluster of three MariaDB servers on this machine, all of which can be
 // written. It runs until this process ends, however it ends, or Close is called.
 type Galera struct {
-	Nodes []*Node // the last one has a binary log
+	Nodes []*Node
 
 	daemon, provider, install string
 	user                      string
@@ -204,9 +204,7 @@ func (n *Node) program(first bool) program {
 		p.files = map[string]string{"init.sql": fmt.Sprintf(
 			"CREATE USER %[1]s@'%%';\nGRANT ALL ON *.* TO %[1]s@'%%' WITH GRANT OPTION;\n", g.user)}
 	}
-	if n.number == galeraNodes-1 {
-		options += ` --log-bin="$PWD/data/binlog" --log-slave-updates --server-id=3`
-	}
+	options += fmt.Sprintf(` --log-bin="$PWD/data/binlog" --log-slave-updates --server-id=%d`, n.number+1)
 	p.serve = fmt.Sprintf(`'%s' --no-defaults --datadir="$PWD/data" --socket="$PWD/socket" --bind-address=127.0.0.1 --port="$PORT" \
 		--skip-name-resolve --max-connections=500 --binlog-format=ROW --innodb-autoinc-lock-mode=2 \
 		--innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=OFF --innodb-buffer-pool-size=64M --loose-performance-schema=OFF \

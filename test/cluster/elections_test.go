@@ -143,8 +143,8 @@ func (p *party) makeLead(i int) *member {
 // judge lets the log of the last node decide.
 func (p *party) judge() {
 	p.t.Helper()
-	seen := p.testify()
-	p.t.Logf("%d callbacks, last term %d; in the log: %d changes, %d entries", len(p.terms), p.terms[len(p.terms)-1], seen.changes, len(seen.entries))
+	seen := p.testify(2)
+	p.t.Logf("%d callbacks, last term %d; in the log: %d changes, %d entries", len(p.terms), p.terms[len(p.terms)-1], len(seen.terms), len(seen.entries))
 	assert.Empty(p.t, seen.violations)
 	assert.NotEmpty(p.t, seen.entries)
 }
@@ -246,7 +246,7 @@ func TestNodeStopped(t *testing.T) {
 	require.Error(t, err)
 	t.Logf("the guarded transaction that was open on it: %v", err)
 	require.NoError(t, p.cluster.Nodes[1].AwaitSynced(t.Context()))
-	require.NotContains(t, p.testify().entries, "1")
+	require.NotContains(t, p.testify(2).entries, "1")
 	p.judge()
 }
 

@@ -92,7 +92,7 @@ func TestTrap24TransactionEndsInsideOnGalera(t *testing.T) {
 		})
 	}
 	w.t = t
-	assert.Empty(t, w.testify().violations)
+	assert.Empty(t, w.testify(2).violations)
 }
 
 func sessionState(t *testing.T, db *sql.DB) (state string) {

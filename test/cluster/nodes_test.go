@@ -41,6 +41,7 @@ func newWorld(t *testing.T) *world {
 		w.handles = append(w.handles, node.Open(t, w.schema))
 	}
 	w.exec(0, "CREATE TABLE ledger (entry BIGINT PRIMARY KEY, leader VARCHAR(20), term BIGINT)")
+	w.exec(0, "CREATE TABLE mark (n BIGINT AUTO_INCREMENT PRIMARY KEY)")
 	for _, handle := range w.handles {
 		s, err := election.NewSQLStorage(handle, "")
 		require.NoError(t, err)
