@@ -179,7 +179,7 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	case err != nil:
 	case change.newLeader || change.version == 0 || change.member.id != "":
 		wait := lockWait(ctx)
-		options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait}
+		options := e.txOptions(wait)
 		open := func(context.Context) {}
 		if change.newLeader {
 			options, open = e.gated(options)
@@ -205,6 +205,14 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 		return fmt.Errorf("election: update %v from version %d: %w", e, change.version, err)
 	}
 	return nil
+}
+
+// txOptions is how a transaction on these rows is begun that waits for locks for at
+// most wait.
+func (e electionRows) txOptions(wait time.Duration) sqldb.TxOptions {
+	return sqldb.TxOptions{
+		Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait, Savepoint: e.dialect.Savepoint,
+	}
 }
 
 // lockWait is for how long a change of leader may wait on the server: a little
@@ -324,7 +332,8 @@ func (e electionRows) insertRow(ctx context.Context, q sqldb.Execer, r row, valu
 }
 
 func (e electionRows) count(ctx context.Context, q sqldb.Execer, r row) (n int64, err error) {
-	err = q.QueryRowContext(ctx, e.sql("SELECT COUNT(*) FROM % WHERE "+r.where), r.args...).Scan(&n)
+	query, args := e.dialect.Fresh("SELECT COUNT(*) FROM % WHERE "+r.where, r.args...)
+	err = q.QueryRowContext(ctx, e.sql(query), args...).Scan(&n)
 	return n, err
 }
 

@@ -86,14 +86,15 @@ func (e electionRows) hasStripes(ctx context.Context) error {
 // It writes the leader row: so of this and a change of leader on another node only
 // one is committed, or the later one has seen the earlier one's.
 func (e electionRows) mendStripes(ctx context.Context, leads row) (mended bool, err error) {
-	options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: lockWait(ctx)}
+	options := e.txOptions(lockWait(ctx))
 	err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
 		n, err := sqldb.Exec(ctx, tx, e.sql("UPDATE % SET record = ? WHERE "+leads.where), append([]any{dialect.GuardToken()}, leads.args...)...)
 		if mended = n == 1; err != nil || !mended {
 			return err
 		}
 		var c change
-		if err := tx.QueryRowContext(ctx, e.sql("SELECT leader_id, version FROM % WHERE "+leads.where), leads.args...).Scan(&c.leaderID, &c.term); err != nil {
+		query, args := e.dialect.Fresh("SELECT leader_id, version FROM % WHERE "+leads.where, leads.args...)
+		if err := tx.QueryRowContext(ctx, e.sql(query), args...).Scan(&c.leaderID, &c.term); err != nil {
 			return err
 		}
 		return e.writeStripes(ctx, tx, c)
@@ -109,13 +110,12 @@ func (e electionRows) gated(options sqldb.TxOptions) (_ sqldb.TxOptions, open fu
 		return options, func(context.Context) {}
 	}
 	options.Prepare = func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error) {
-		if restore, err = prepare(ctx, conn, wait); err != nil {
-			return restore, err
-		}
 		if tries++; tries > 1 {
-			err = e.setGate(ctx, conn, token, "")
+			if err := e.setGate(ctx, conn, token, ""); err != nil {
+				return func() error { return nil }, err
+			}
 		}
-		return restore, err
+		return prepare(ctx, conn, wait)
 	}
 	return options, func(ctx context.Context) {
 		if tries > 1 { // if it fails, those who wait will do it

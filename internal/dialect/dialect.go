@@ -49,6 +49,10 @@ type Dialect struct {
 	// leader row, of which a guarded transaction writes one. 0: it locks the leader
 	// row.
 	Stripes int
+	// Savepoint, where it is not "", is to be set when a transaction begins and released
+	// before it is committed: the release fails, with class Retry by way of Torn, if the
+	// transaction has ended meanwhile and nobody was told.
+	Savepoint string
 	// UniqueOf lists (index name, column) of the unique, unconditional indexes of
 	// the table given as its one argument, in key order.
 	UniqueOf string

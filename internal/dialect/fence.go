@@ -67,6 +67,12 @@ func guardToken(token string) string { return `{"guard":"` + token + `"}` }
 // GuardToken returns a new text for a guard stripe.
 func GuardToken() string { return guardToken(fmt.Sprintf("%x", rand.Uint64())) }
 
+// errTorn means that a transaction ended before its time.
+var errTorn = errors.New("the transaction was rolled back under way")
+
+// Torn is the error of a transaction whose savepoint could not be released.
+func Torn(err error) error { return fmt.Errorf("%w: %w", errTorn, err) }
+
 // uncertain marks the error of a COMMIT that was sent.
 func uncertain(err error, rolledBack func(error) bool) error {
 	if err == nil || rolledBack(err) {

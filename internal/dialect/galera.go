@@ -34,6 +34,10 @@ func Galera() *Dialect {
 	// Else a node reads, and compares, what it has applied so far.
 	d.freshRead = "SET STATEMENT wsrep_sync_wait=1 FOR "
 	d.BoundedWrite = strings.Replace(d.BoundedWrite, " FOR ", ", wsrep_sync_wait=3 FOR ", 1)
+	// A server of this kind can lose the news of a conflict in a prepared SELECT: the
+	// transaction is rolled back, and its later statements are another one, with no
+	// error anywhere.
+	d.Savepoint = "election_whole"
 	d.prepare = prepareGalera
 	d.UnfitSession = strings.Replace(d.UnfitSession, "CASE", `CASE
 			WHEN @@wsrep_on = 0 THEN 'wsrep_on must be ON: else nothing that is written reaches the other nodes'
@@ -49,15 +53,19 @@ func Galera() *Dialect {
 	return d
 }
 
-// prepareGalera also waits until the node has caught up, which it does not do within
-// a transaction. (The first two statements fail on one that is cut off; the wait says
-// something else then.)
+// prepareGalera is prepareMariaDB, and more. It waits until the node has caught up, which
+// a node does not do within a transaction. (The first two statements fail on one that is
+// cut off; the wait says something else then.) It turns autocommit off, so that
+// what follows a transaction that was rolled back under way is not committed.
 func prepareGalera(ctx context.Context, conn *sql.Conn, wait time.Duration) (func() error, error) {
-	restore, err := prepareMariaDB(ctx, conn, wait)
+	keep, err := prepareMariaDB(ctx, conn, wait)
 	if err == nil {
-		_, err = conn.ExecContext(ctx, "BEGIN NOT ATOMIC START TRANSACTION; ROLLBACK; SET STATEMENT wsrep_sync_wait=1 FOR SELECT 1 INTO @election_awaited; END")
+		_, err = conn.ExecContext(ctx, "BEGIN NOT ATOMIC START TRANSACTION; ROLLBACK; "+
+			"SET STATEMENT wsrep_sync_wait=1 FOR SELECT 1 INTO @election_awaited; SET SESSION autocommit = 0; END")
 	}
-	return restore, err
+	return func() error {
+		return errors.Join(restore(conn, err != nil, "ROLLBACK", "SET SESSION autocommit = 1"), keep())
+	}, err
 }
 
 // checkNode returns an error that says why this node can neither be read nor written,

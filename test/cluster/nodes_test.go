@@ -13,6 +13,7 @@ import (
 
 	"github.com/sqlelect/election"
 	"github.com/sqlelect/election/internal/dbtest"
+	"github.com/sqlelect/election/internal/sqldb"
 )
 
 var races = flag.Int("races", 100, "how many guarded transactions race a change of leader")
@@ -50,9 +51,13 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// exec runs one statement on a node, again after a conflict.
 func (w *world) exec(node int, statement string) {
 	w.t.Helper()
-	dbtest.Exec(w.t, w.handles[node], statement)
+	require.NoError(w.t, sqldb.Retry(w.t.Context(), func() error {
+		_, err := w.handles[node].Exec(statement)
+		return err
+	}), statement)
 }
 
 // change makes id the leader through a node, and returns the term. It is what an

@@ -62,7 +62,7 @@ func TestTrap03RacesAcrossNodes(t *testing.T) {
 		world: w, lag: "INSERT INTO " + ballast + ".a (text) SELECT text FROM " + ballast + ".b",
 		outcomes: map[string]int{}, mayCommit: map[string]bool{}, mustCommit: map[string]bool{},
 	}
-	counts := map[string]int{}
+	counts, slowest := map[string]int{}, time.Duration(0)
 	r.old = reign{"member-0", w.mustChange(0, "member-0")}
 	r.terms = []uint64{r.old.term}
 	for i := range *races {
@@ -72,7 +72,9 @@ func TestTrap03RacesAcrossNodes(t *testing.T) {
 		for _, s := range schedules {
 			if i%s.of == s.of-1 {
 				counts[s.name]++
+				start := time.Now()
 				s.run(r)
+				slowest = max(slowest, time.Since(start))
 				break
 			}
 		}
@@ -80,7 +82,7 @@ func TestTrap03RacesAcrossNodes(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("%d races %v; guarded transactions: %v", *races, counts, r.outcomes)
+	t.Logf("%d races %v, the slowest took %v; guarded transactions: %v", *races, counts, slowest.Round(time.Millisecond), r.outcomes)
 	for node := range w.cluster.Nodes {
 		r.compare(node, w.testify(node))
 	}
@@ -141,6 +143,8 @@ func (r *race) note(entry string, err error) {
 		r.outcomes["not leader"]++
 	case election.IsRetryable(err):
 		r.outcomes["conflict"]++
+	case errors.Is(err, election.ErrTxnEnded):
+		r.outcomes["conflict that the server hid"]++
 	case errors.Is(err, election.ErrOutcomeUnknown):
 		r.outcomes["unknown"]++
 		r.mayCommit[entry] = true
