@@ -168,9 +168,9 @@ func (r *race) commitAtOnce() {
 	commit := make(chan struct{})
 	wait := r.begin(r.old, commit)
 	var changed sync.WaitGroup
-	changed.Go(r.take)
-	// Sometimes before its COMMIT, sometimes after, as the last ones took.
+	// Sometimes before its COMMIT, sometimes after, as the last one took.
 	until := time.NewTimer(rand.N(r.took + time.Millisecond))
+	changed.Go(r.take)
 	<-until.C
 	close(commit)
 	wait()
@@ -211,11 +211,8 @@ func (r *race) mend() {
 	close(commit)
 	var changed sync.WaitGroup
 	was := r.old
-	changed.Go(func() {
-		until := time.NewTimer(rand.N(r.took + time.Millisecond))
-		<-until.C
-		r.take()
-	})
+	until := time.NewTimer(rand.N(r.took + time.Millisecond))
+	changed.Go(func() { <-until.C; r.take() })
 	r.begin(was, commit)()
 	changed.Wait()
 }
