@@ -56,13 +56,17 @@ func IsRetryable(err error) bool {
 // a conflict; ErrOutcomeUnknown, the only one after which the transaction may
 // have been committed; fn's; ctx's.
 //
+// On a Galera cluster a change of leader on another node does not wait for the
+// transaction but ends it, with an error for which IsRetryable is true. A raw COMMIT
+// is obeyed there, as on PostgreSQL, while the guard still holds.
+//
 // On MariaDB, MySQL and PostgreSQL, fn must close its Rows. On MariaDB and MySQL
 // the server refuses DDL, COMMIT and whatever else would commit inside fn, and the
 // transaction goes on. On PostgreSQL a raw COMMIT is obeyed, while the guard still
 // holds, and what fn writes after it is refused: fn must not ask for READ WRITE. Behind
 // a pooler (PgBouncer) the server refuses texts of several statements.
 //
-// Until it ends, no change of leader can be committed. On SQLite no other write
+// Until it ends, no change of leader can be committed (but on Galera). On SQLite no other write
 // of any kind can, renewals included: keep it shorter than RenewInterval, write
 // through tx only, and do not nest two. There it needs the driver's commit and
 // rollback hooks, and removes any that the program itself set on the connection.
@@ -78,7 +82,7 @@ func (e electionRows) guarded(ctx context.Context, leaderID string, timeout time
 	fn func(context.Context, *sql.Tx) error,
 ) error {
 	c := claim{electionRows: e, leaderID: leaderID}
-	if err := e.usable(ctx); err != nil {
+	if err := errors.Join(e.usable(ctx), e.hasStripes(ctx)); err != nil {
 		return c.failed(err)
 	}
 	if err := c.readTerm(ctx); err != nil {
@@ -124,12 +128,20 @@ func (c *claim) readTerm(ctx context.Context) error {
 
 // guard is the condition that the transaction holds in place.
 func (c *claim) guard(timeout time.Duration) dialect.Claim {
-	r := c.leaderRow()
+	held, gate := c.leads(c.guardRow()), c.gate()
+	return dialect.Claim{
+		Table: c.quoted, Where: held.where, Args: held.args, Gate: gate.where, GateArgs: gate.args,
+		Election: c.election, Timeout: timeout,
+	}
+}
+
+// leads selects r if it holds what is claimed.
+func (c *claim) leads(r row) row {
 	where, args := r.where+" AND "+c.dialect.ByteEqual("leader_id"), append(r.args, c.leaderID)
 	if c.inTerm {
 		where, args = where+" AND version = ?", append(args, int64(c.reign.Term))
 	}
-	return dialect.Claim{Table: c.quoted, Where: where, Args: args, Election: c.election, Timeout: timeout}
+	return row{where, args}
 }
 
 // acquire returns a transaction that holds the guard. It waits until ctx ends
@@ -139,12 +151,22 @@ func (c *claim) acquire(ctx context.Context, timeout time.Duration) (g *guardedT
 	if err := ctx.Err(); err != nil {
 		return nil, endOf(ctx)
 	}
-	err = sqldb.Retry(ctx, func() error {
-		return sqldb.OnLiveConn(func() error {
-			g, err = c.begin(ctx, timeout)
-			return err
+	begin := func() error {
+		return sqldb.Retry(ctx, func() error {
+			return sqldb.OnLiveConn(func() error {
+				g, err = c.begin(ctx, timeout)
+				return err
+			})
 		})
-	})
+	}
+	err = begin()
+	if errors.Is(err, ErrNotLeader) && c.dialect.Stripes > 0 {
+		mended, mendErr := c.mendStripes(ctx, c.leads(c.leaderRow()))
+		if !mended {
+			return nil, errors.Join(err, mendErr)
+		}
+		err = begin()
+	}
 	return g, err
 }
 

@@ -155,7 +155,7 @@ func (e electionRows) updateMember(ctx context.Context, before, after *Member) e
 	case err != nil:
 	case c.from == nil:
 		wait := lockWait(ctx)
-		options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait}
+		options := e.txOptions(wait)
 		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error { return e.writeMember(ctx, tx, c) })
 	default:
 		err = e.renewMember(ctx, c)

@@ -117,7 +117,7 @@ func (p lentPool) QueryRowContext(_ context.Context, query string, args ...any) 
 // dialectorFor is gorm's name for an engine.
 func dialectorFor(d *dialect.Dialect, pool gorm.ConnPool) gorm.Dialector {
 	switch d.Name {
-	case "MariaDB", "MySQL":
+	case "MariaDB", "MySQL", "MariaDB Galera Cluster":
 		return mysql.New(mysql.Config{Conn: pool})
 	case "PostgreSQL":
 		return postgres.New(postgres.Config{Conn: pool})

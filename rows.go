@@ -198,8 +198,12 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	case err != nil:
 	case change.newLeader || change.version == 0 || change.member.id != "":
 		wait := lockWait(ctx)
-		options := sqldb.TxOptions{Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait,
-			Committed: func() { e.announce(change) }}
+		options := e.txOptions(wait)
+		options.Committed = func() { e.announce(change) }
+		open := func(context.Context) {}
+		if change.newLeader {
+			options, open = e.gated(options)
+		}
 		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
 			if change.newLeader || change.version == 0 {
 				if err := e.dialect.Gate(ctx, tx, e.quoted, e.election, wait); err != nil {
@@ -208,6 +212,7 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 			}
 			return e.replace(ctx, tx, change)
 		})
+		open(ctx)
 	default:
 		err = e.renewRecord(ctx, change)
 	}
@@ -226,6 +231,14 @@ func (e electionRows) renewRecord(ctx context.Context, c change) error {
 		return err
 	}
 	return sqldb.Retry(ctx, func() error { return e.writeRecord(ctx, e.db, c) })
+}
+
+// txOptions are for a transaction that writes several rows, and waits for wait at
+// most.
+func (e electionRows) txOptions(wait time.Duration) sqldb.TxOptions {
+	return sqldb.TxOptions{
+		Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait, Savepoint: e.dialect.Savepoint,
+	}
 }
 
 // lockWait is for how long a change of leader may wait on the server: a little
@@ -345,7 +358,8 @@ func (e electionRows) insertRow(ctx context.Context, q sqldb.Execer, r row, valu
 }
 
 func (e electionRows) count(ctx context.Context, q sqldb.Execer, r row) (n int64, err error) {
-	err = q.QueryRowContext(ctx, e.sql("SELECT COUNT(*) FROM % WHERE "+r.where), r.args...).Scan(&n)
+	query, args := e.dialect.Fresh("SELECT COUNT(*) FROM % WHERE "+r.where, r.args...)
+	err = q.QueryRowContext(ctx, e.sql(query), args...).Scan(&n)
 	return n, err
 }
 
@@ -362,12 +376,7 @@ func (e electionRows) writeLeader(ctx context.Context, tx *sql.Tx, c change) err
 	if err != nil {
 		return err
 	}
-	if grown, err := e.isGrown(ctx, tx); err != nil || !grown {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, e.sql(set+"election = ? AND slot BETWEEN ? AND ?"),
-		c.leaderID, c.term, e.election, firstStripe, lastStripe)
-	return err
+	return e.writeStripes(ctx, tx, c)
 }
 
 // writeRecord replaces the record row if it still holds the version that c

@@ -94,6 +94,7 @@ func (t *electionTable) readAllMembers(ctx context.Context, names []string) ([]f
 }
 
 func (t *electionTable) query(ctx context.Context, query string, args []any, each func(*sql.Rows) error) error {
+	query, args = t.dialect.Fresh(query, args...)
 	return eachRow(ctx, t.db, t.sql(query), args, each)
 }
 

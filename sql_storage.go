@@ -25,8 +25,9 @@ const openTimeout = 10 * time.Second
 //
 // Supported: SQLite (modernc.org/sqlite, or mattn/go-sqlite3 with cgo), MariaDB
 // (github.com/go-sql-driver/mysql) and PostgreSQL (github.com/jackc/pgx/v5); MySQL
-// as documented, without having been run. Other engines, also those that speak
-// the protocol of one of these, and Galera clusters are refused.
+// as documented, without having been run. On a MariaDB Galera cluster members may
+// work on any of its nodes. Other engines, also those that speak the protocol of
+// one of these, are refused.
 type SQLStorage struct {
 	rows         electionRows
 	guardTimeout time.Duration
@@ -149,7 +150,8 @@ func (s *SQLStorage) Update(ctx context.Context, record *Record, isLeaderChanged
 // changed, and members in the same process do not wait for that. On MariaDB and MySQL it waits
 // for a named lock, which the leader's process holds for as long as it leads and
 // watches, too, on one more connection of a pool of at least three; where there is
-// none, or more than one election is watched, it reads the leader rows every 20 ms.
+// none, or more than one election is watched, and on a Galera cluster, it reads the
+// leader rows every 20 ms.
 func (s *SQLStorage) Watch(ctx context.Context, changed func()) error {
 	return s.rows.watch(ctx, changed)
 }

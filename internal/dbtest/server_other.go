@@ -15,3 +15,7 @@ func (p program) launch(int) (string, keeper, error) {
 }
 
 func find([]string, ...string) (string, bool) { return "", false }
+
+func findFile([]string, string) (string, bool) { return "", false }
+
+func (s *server) signal(string) error { return errors.ErrUnsupported }

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -129,6 +130,30 @@ func openToAll(dir string) bool {
 		dir = filepath.Dir(dir)
 	}
 	return false
+}
+
+// signal sends a signal by its name to the server, unless that has ended: then its
+// process id may be another process's.
+func (s *server) signal(name string) error {
+	if s.hasEnded() {
+		return errEnded
+	}
+	pid, err := os.ReadFile(filepath.Join(s.dir, "pid"+strconv.Itoa(s.starts)))
+	if err != nil {
+		return err
+	}
+	return exec.Command("kill", "-"+name, strings.TrimSpace(string(pid))).Run()
+}
+
+// findFile returns the path of the file of that name in one of the directories.
+func findFile(dirs []string, name string) (string, bool) {
+	for _, dir := range dirs {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path, true
+		}
+	}
+	return "", false
 }
 
 // find returns the path of the first program that is there, on PATH or in one

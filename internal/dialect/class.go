@@ -54,6 +54,9 @@ func (c Class) String() string {
 // Classify tells what err means, without knowing which engine it came from:
 // every driver has an error type of its own.
 func Classify(err error) Class {
+	if errors.Is(err, errTorn) {
+		return Retry
+	}
 	for _, d := range engines() {
 		if class := d.classify(err); class != Unknown {
 			return class

@@ -27,6 +27,9 @@ func Detect(ctx context.Context, db *sql.DB) (*Dialect, error) {
 		return SQLite(), nil
 	}
 	if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+		if number, _ := mysqlNumber(err); number == mysqlNodeNotReady {
+			return nil, fmt.Errorf("%w: %w", errNotPrimary, err)
+		}
 		return nil, fmt.Errorf("unknown database engine: %w", errors.Join(notSQLite, err))
 	}
 	d := serverOf(version)
@@ -34,7 +37,7 @@ func Detect(ctx context.Context, db *sql.DB) (*Dialect, error) {
 		return nil, fmt.Errorf("database engine %q is not supported", version)
 	}
 	if d.Name == nameMariaDB || d.Name == nameMySQL {
-		return d, refuseCluster(ctx, db)
+		return inCluster(ctx, db, d)
 	}
 	return d, nil
 }
@@ -67,23 +70,25 @@ func serverOf(version string) *Dialect {
 	return nil
 }
 
-// refuseCluster returns an error on a cluster with several primaries: row locks
-// are local to a node there, so that a guarded transaction on one node and a
-// change of leader on another could both commit.
-func refuseCluster(ctx context.Context, db *sql.DB) error {
+// inCluster returns the dialect of the server d where it is one of a cluster with
+// several primaries: row locks are local to a node there, so that a guarded
+// transaction on one node and a change of leader on another could both commit.
+func inCluster(ctx context.Context, db *sql.DB, d *Dialect) (*Dialect, error) {
 	for _, c := range []struct{ name, setting, alone string }{
-		{"Galera Cluster", "wsrep_on", "OFF"},
+		{nameGalera, "wsrep_on", "OFF"},
 		{"multi-primary Group Replication", "group_replication_single_primary_mode", "ON"},
 	} {
 		var name, value string
-		err := db.QueryRowContext(ctx, "SHOW VARIABLES LIKE '"+c.setting+"'").Scan(&name, &value)
+		err := db.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES LIKE '"+c.setting+"'").Scan(&name, &value)
 		switch {
-		case errors.Is(err, sql.ErrNoRows):
+		case errors.Is(err, sql.ErrNoRows) || err == nil && strings.EqualFold(value, c.alone):
 		case err != nil:
-			return fmt.Errorf("ask for %s: %w", c.setting, err)
-		case !strings.EqualFold(value, c.alone):
-			return fmt.Errorf("%s is not supported: its row locks do not reach other nodes", c.name)
+			return nil, fmt.Errorf("ask for %s: %w", c.setting, err)
+		case c.name == nameGalera && d.Name == nameMariaDB:
+			return Galera(), checkNode(ctx, db)
+		default:
+			return nil, fmt.Errorf("%s is not supported on %s: its row locks do not reach other nodes", c.name, d.Name)
 		}
 	}
-	return nil
+	return d, nil
 }

@@ -50,12 +50,21 @@ type Dialect struct {
 	UpdateMany func(table string) string
 	// RingsItself: changes of leader are pushed to listeners by their transaction.
 	RingsItself bool
+	// Stripes is how many guard stripes an election has: rows that change with the
+	// leader row, of which a guarded transaction writes one. 0: it locks the leader
+	// row.
+	Stripes int
+	// Savepoint, where it is not "", is to be set when a transaction begins and released
+	// before it is committed: the release fails, with class Retry by way of Torn, if the
+	// transaction has ended meanwhile and nobody was told.
+	Savepoint string
 	// UniqueOf lists (index name, column) of the unique, unconditional indexes of
 	// the table given as its one argument, in key order.
 	UniqueOf string
 	// Examination asks whether a database is fit for elections.
 	Examination Examination
 
+	freshRead   string // begins a SELECT, see Fresh
 	quote       string
 	checkName   func(string) error // nil: no rules of its own
 	placeholder func(n int) string
@@ -113,6 +122,17 @@ func (d *Dialect) Rebind(query string) string {
 		b.WriteString(d.placeholder(n))
 		query = after
 	}
+}
+
+// Fresh is a SELECT, with question marks for args, that sees all that was committed
+// before, through whatever node. What it returns may hold no question mark any more.
+func (d *Dialect) Fresh(query string, args ...any) (string, []any) {
+	if d.freshRead == "" {
+		return query, args
+	}
+	// As one text: prepared, it is refused for another reason than that the node has
+	// no part in its cluster, if that is so.
+	return d.freshRead + inline(query, args, mysqlLiteral), nil
 }
 
 // ByteEqual is a condition that holds when column equals the argument byte for

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,10 +18,14 @@ var ErrEnded = errors.New("the transaction has ended")
 // Claim is what a guarded transaction holds in place.
 type Claim struct {
 	Table string // quoted
-	// Where, with question marks for Args, selects the leader row if it holds what
-	// is claimed, and nothing otherwise.
+	// Where, with question marks for Args, selects the leader row, or one guard
+	// stripe where the dialect has these, if it holds what is claimed, and nothing
+	// otherwise.
 	Where string
 	Args  []any // each a string, an int or an int64
+	// Gate selects the election's gate, where the dialect has stripes.
+	Gate     string
+	GateArgs []any
 	// Election is its name, the empty one included.
 	Election string
 	// Timeout bounds how long the server keeps a transaction whose client says
@@ -56,6 +61,19 @@ type Fence interface {
 // ErrUncertain is wrapped by errors of Fence.Commit after which the transaction
 // may have been committed.
 var ErrUncertain = errors.New("the outcome is not known")
+
+// guardToken is the text that a write of a guard stripe leaves in it: another one each
+// time. It is JSON, as is everything in that column.
+func guardToken(token string) string { return `{"guard":"` + token + `"}` }
+
+// GuardToken returns a new text for a guard stripe.
+func GuardToken() string { return guardToken(fmt.Sprintf("%x", rand.Uint64())) }
+
+// errTorn means that a transaction ended before its time.
+var errTorn = errors.New("the transaction was rolled back under way")
+
+// Torn is the error of a transaction whose savepoint could not be released.
+func Torn(err error) error { return fmt.Errorf("%w: %w", errTorn, err) }
 
 // uncertain marks the error of a COMMIT that was sent.
 func uncertain(err error, rolledBack func(error) bool) error {

@@ -23,7 +23,8 @@ const mysqlLockWait = time.Second
 // transaction open, and ends within a fraction of a millisecond. One session can
 // wait for one lock only, so several subjects are polled, all in one statement.
 type mysqlListener struct {
-	conn *sql.Conn
+	conn  *sql.Conn
+	polls bool // there is no lock that reaches all members
 	// The lock that was found free: its reign has ended; or it has no holder, because
 	// the leader's process has yet to take it, or does not watch, or is an older one.
 	// It is asked for again after some pauses, each time twice as many, instead of
@@ -38,7 +39,7 @@ func listenMySQL(_ context.Context, _ *sql.DB, conn *sql.Conn) (Listener, error)
 
 func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-chan struct{}) (string, error) {
 	lock := ""
-	if len(watched) == 1 && watched[0].Leader != "" {
+	if !l.polls && len(watched) == 1 && watched[0].Leader != "" {
 		lock = reignLockName(watched[0].Subject, watched[0].Reign)
 	}
 	if lock == "" || lock == l.free && l.left > 0 {

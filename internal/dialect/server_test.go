@@ -39,7 +39,7 @@ func TestServerOf(t *testing.T) {
 
 func TestServerIdentifiers(t *testing.T) {
 	t.Parallel()
-	for _, d := range []*Dialect{MySQL(), MariaDB()} {
+	for _, d := range []*Dialect{MySQL(), MariaDB(), Galera()} {
 		assert.Equal(t, "`a``b`", d.Quote("a`b"))
 		require.NoError(t, d.CheckIdentifier(strings.Repeat("ü", 64)))
 		for _, bad := range []string{"", "a ", "🦁", "a\x00b", "\xff", strings.Repeat("ü", 65), strings.Repeat("n", 65)} {

@@ -75,6 +75,9 @@ type TxOptions struct {
 	Wait    time.Duration
 	// Committed, where it is not nil, is called as soon as COMMIT has succeeded.
 	Committed func()
+	// Savepoint, where it is not "", tells before the COMMIT whether the transaction is
+	// still the one that was begun.
+	Savepoint string
 }
 
 // InTx runs body in a transaction, and again in a new one while the error is of
@@ -137,12 +140,30 @@ func inTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.
 	}
 	// Also on a panic of body; after a COMMIT it does nothing.
 	defer func() { _ = tx.Rollback() }()
-	if err := body(tx); err != nil {
+	if err := whole(ctx, tx, options.Savepoint, body); err != nil {
 		return err
 	}
 	err = tx.Commit()
 	if err == nil && options.Committed != nil {
 		options.Committed()
+	}
+	return err
+}
+
+// whole runs body, and fails if the transaction was another one in the end.
+func whole(ctx context.Context, tx *sql.Tx, savepoint string, body func(tx *sql.Tx) error) error {
+	if savepoint == "" {
+		return body(tx)
+	}
+	if _, err := tx.ExecContext(ctx, "SAVEPOINT "+savepoint); err != nil {
+		return err
+	}
+	if err := body(tx); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "RELEASE SAVEPOINT "+savepoint)
+	if err != nil && dialect.Classify(err) == dialect.Unknown {
+		return dialect.Torn(err)
 	}
 	return err
 }

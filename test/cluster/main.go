@@ -1,6 +1,7 @@
 // Command cluster starts a database cluster from nothing, on free ports of the
 // loopback device, prints how to connect to it, and stops it on Ctrl-C:
 //
+//	go -C test run ./cluster galera
 //	go -C test run ./cluster postgres
 //
 // Nothing is left behind, also when it is killed. Its tests race guarded
@@ -16,13 +17,15 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 || os.Args[1] != "postgres" {
-		fmt.Fprintln(os.Stderr, "usage: cluster postgres")
+	clusters := map[string]func(context.Context) error{"galera": galera, "postgres": postgres}
+	run, ok := clusters[os.Args[len(os.Args)-1]]
+	if len(os.Args) != 2 || !ok {
+		fmt.Fprintln(os.Stderr, "usage: cluster galera|postgres")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := postgres(ctx); err != nil {
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
 		os.Exit(1)
 	}
