@@ -151,6 +151,7 @@ func TestStripesAreMended(t *testing.T) {
 		"DELETE FROM election WHERE slot IN (3, 5, -1)",
 		"UPDATE election SET version = version - 1 WHERE slot BETWEEN 2 AND 17",
 	} {
+		w.entries(1)
 		w.exec(1, damage)
 		for n := range 20 { // whichever stripe
 			require.NoError(t, w.guarded(t.Context(), 2, r, int64(100*i+n), func() {}), damage)
@@ -165,6 +166,7 @@ func TestStripesAreMended(t *testing.T) {
 func TestGateIsAHint(t *testing.T) {
 	w := newWorld(t)
 	r := reign{"a", w.mustChange(0, "a")}
+	w.entries(1) // has heard of the gate
 	w.exec(1, "UPDATE election SET record = 'somebody' WHERE slot = -1")
 	opened := make(chan error)
 	go func() {
@@ -185,7 +187,7 @@ func TestGateIsAHint(t *testing.T) {
 	assert.Equal(t, 1, dbtest.Count(t, w.handles[0], "election WHERE slot = -1 AND record = ''"), "the gate was left closed")
 }
 
-// A read sees what was written through another node before.
+// A read sees what was written through another node before, and so does a guard.
 func TestReadsAreFreshAcrossNodes(t *testing.T) {
 	w := newWorld(t)
 	ballast := w.cluster.Schema(t)
@@ -196,6 +198,10 @@ func TestReadsAreFreshAcrossNodes(t *testing.T) {
 		r, err := w.storages[1].Get(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, term, r.Term)
+
+		w.exec(0, "INSERT INTO "+ballast+".a (text) SELECT REPEAT('x', 100) FROM seq_1_to_5000")
+		last := reign{"last", w.mustChange(0, "last")}
+		require.NoError(t, w.guarded(t.Context(), 1, last, int64(i), func() {}))
 	}
 }
 
