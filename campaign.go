@@ -192,6 +192,9 @@ func (c *campaign) stop(now clock.Instant, err, cause error) {
 	c.stopping, c.exit = true, err
 	c.left = c.left || c.self.renewals == 0 // nothing was ever written
 	c.leaveSoon(now)
+	if k := c.call; k != nil && k.write != nil && k.write.move == moveAcquire {
+		k.cancel() // it may wait for longer than there is time to leave
+	}
 	if r := c.reign; r != nil && r.cause == nil {
 		c.drain(now, cause, handover{})
 	}

@@ -37,6 +37,7 @@ type gathering[Q, A any] struct {
 type batch[Q, A any] struct {
 	ctx       context.Context // of the call that began it
 	questions []Q
+	sent      time.Time // at the latest
 	done      chan struct{}
 	answers   []A // with err, to be read when done is closed
 	err       error
@@ -66,6 +67,10 @@ func (g *gathering[Q, A]) ask(ctx context.Context, q Q) (answer A, shared bool, 
 
 func (g *gathering[Q, A]) join(ctx context.Context, q Q) (b *batch[Q, A], place int) {
 	patience := patienceOf(ctx)
+	deadline, bounded := ctx.Deadline()
+	if bounded {
+		patience = min(patience, time.Until(deadline)/4)
+	}
 	if patience <= 0 || g.all == nil {
 		return nil, 0
 	}
@@ -78,11 +83,17 @@ func (g *gathering[Q, A]) join(ctx context.Context, q Q) (b *batch[Q, A], place 
 		if !company {
 			return nil, 0
 		}
-		b := &batch[Q, A]{ctx: ctx, done: make(chan struct{})}
+		b := &batch[Q, A]{ctx: ctx, sent: now.Add(patience), done: make(chan struct{})}
 		g.open = b
 		time.AfterFunc(patience, func() { g.send(b) })
 	}
 	b = g.open
+	if b.sent.Sub(now) > patience {
+		return nil, 0
+	}
+	if of, ok := b.ctx.Deadline(); ok && (!bounded || deadline.After(of)) {
+		b.ctx = ctx // it is asked for as long as anyone waits
+	}
 	b.questions = append(b.questions, q)
 	if len(b.questions) == batchSize {
 		g.open = nil

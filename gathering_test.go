@@ -115,6 +115,85 @@ func TestGatheringOutlivesItsFirst(t *testing.T) {
 	})
 }
 
+// Nobody waits for longer than its own patience, or a quarter of its time; and a batch
+// has as much time as the one in it that has most.
+func TestGatheringOfUnequals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEcho()
+		patient := withPatience(t.Context(), 500*time.Millisecond)
+		_, _, _ = e.ask(patient, "company")
+		var asking sync.WaitGroup
+		asking.Go(func() { _, _, _ = e.ask(patient, "patient") })
+		synctest.Wait()
+		_, shared, err := e.ask(withPatience(t.Context(), 5*time.Millisecond), "impatient")
+		require.NoError(t, err)
+		require.False(t, shared, "the batch is sent too late for it")
+		asking.Wait()
+
+		e = newEcho()
+		short, cancel := context.WithTimeout(withPatience(t.Context(), time.Second), 100*time.Millisecond)
+		defer cancel()
+		_, _, _ = e.ask(short, "company")
+		began := time.Now()
+		_, shared, err = e.ask(short, "short")
+		require.NoError(t, err)
+		require.True(t, shared)
+		require.LessOrEqual(t, time.Since(began), 25*time.Millisecond)
+
+		e = newEcho()
+		inTime := make(chan bool, 1)
+		e.all = func(ctx context.Context, questions []string) ([]string, error) {
+			deadline, _ := ctx.Deadline()
+			inTime <- time.Until(deadline) > time.Second
+			return questions, nil
+		}
+		short, cancel = context.WithTimeout(withPatience(t.Context(), 20*time.Millisecond), 100*time.Millisecond)
+		defer cancel()
+		long, cancel := context.WithTimeout(withPatience(t.Context(), 20*time.Millisecond), 2*time.Second)
+		defer cancel()
+		_, _, _ = e.ask(long, "company")
+		asking.Go(func() { _, _, _ = e.ask(short, "short") })
+		synctest.Wait()
+		_, shared, err = e.ask(long, "long")
+		require.NoError(t, err)
+		require.True(t, shared)
+		require.True(t, <-inTime)
+		asking.Wait()
+	})
+}
+
+// What is renewed together is one statement, which a client that stops cannot leave
+// open; and it is reported as renewed only when it is stored, also where a reader is in the
+// way of the commit.
+func TestRenewalsTogetherAreOneStatement(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		handle, statements := db.OpenCounted(t)
+		s, err := NewSQLStorage(handle, "")
+		require.NoError(t, err)
+		if s.rows.shared.renewals.all == nil {
+			t.Skip("the engine has no such statement")
+		}
+		shard := s.Election("shard")
+		require.NoError(t, shard.Update(t.Context(), &Record{LeaderID: "a", Term: 1}, true))
+		statements.Take()
+		renew := func(version int64) bool {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			renewed, err := s.rows.renew(ctx, []renewal{{"shard", recordSlot, version, version + 1, "a", "{}"}})
+			return err == nil && renewed[0]
+		}
+		require.True(t, renew(1))
+		require.Len(t, statements.Take(), 1)
+		reader := dbtest.Begin(t, db.Open(t), "SELECT COUNT(*) FROM election")
+		renewed := renew(2)
+		reader.Commit()
+		r, err := shard.Get(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, renewed, r.Version == 3)
+	})
+}
+
 // Many elections of one table renew together, and each hears of its own: a renewal
 // that took place, a conflict, and where somebody has locked a row, that row's own
 // wait, which holds up nobody else.

@@ -156,7 +156,12 @@ func (e electionRows) updateMember(ctx context.Context, before, after *Member) e
 	case c.from == nil:
 		wait := lockWait(ctx)
 		options := e.txOptions(wait)
-		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error { return e.writeMember(ctx, tx, c) })
+		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
+			if err := e.dialect.Bound(ctx, tx, wait); err != nil {
+				return err
+			}
+			return e.writeMember(ctx, tx, c)
+		})
 	default:
 		err = e.renewMember(ctx, c)
 	}

@@ -117,3 +117,52 @@ func TestChangeOutwaitsGuardedTransactions(t *testing.T) {
 		p.log.requireSound(t)
 	})
 }
+
+// An acquisition may take so long, behind guarded transactions, that its renewal is due
+// when it is acknowledged: it follows at once, and the reign lasts.
+func TestLateAcquisitionIsRenewedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t)
+		slow := func(ctx context.Context, r *election.Record, changed bool, next func(context.Context) error) error {
+			if changed && r.LeaderID != "" {
+				<-time.After(5900 * time.Millisecond) // virtual time
+			}
+			return next(ctx)
+		}
+		a := p.join("a", &hooked{Storage: storagetest.NewMemory(), update: slow})
+		waitFor(t, time.Minute, "a leads", a.IsLeader)
+		began := time.Now()
+		waitFor(t, time.Minute, "a renewal", func() bool { return a.Status().TrustLeft > 7*time.Second })
+		require.Less(t, time.Since(began), 100*time.Millisecond)
+		<-time.After(time.Minute) // virtual time
+		require.Len(t, p.log.all(), 1)
+		require.True(t, a.IsLeader())
+	})
+}
+
+// A member that is stopped while its acquisition waits gives that up, and leaves.
+func TestStopDuringAnAcquisition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t)
+		memory := storagetest.NewMemory()
+		a := p.join("a", memory.Handle())
+		waitFor(t, time.Minute, "a leads", a.IsLeader)
+		trying := make(chan struct{}, 100)
+		waits := func(ctx context.Context, r *election.Record, changed bool, next func(context.Context) error) error {
+			if changed && r.LeaderID == "b" {
+				trying <- struct{}{}
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return next(ctx)
+		}
+		b := p.join("b", &hooked{Storage: memory.Handle(), update: waits})
+		<-time.After(5 * time.Second) // virtual time
+		require.NoError(t, a.ResignLeader(t.Context(), time.Hour))
+		<-trying
+		<-time.After(time.Second) // virtual time
+		require.ErrorIs(t, b.leave(), context.Canceled)
+		_, left := memory.Rows().Record.FindMember("b")
+		require.False(t, left)
+	})
+}

@@ -39,7 +39,7 @@ func (c *campaign) startRound(now clock.Instant) {
 // that a slow round would not.
 func (c *campaign) known(now clock.Instant) *Record {
 	rec := c.self.base
-	if c.release == nil || c.release.tried || c.reign != nil || rec == nil || c.self.needsOwn() ||
+	if c.release == nil || c.release.tried || c.reign != nil || rec == nil || c.self.needsOwn() || c.oldReads > 0 ||
 		!c.self.recorded(rec) || rec.Term != c.release.term || now.Mono > c.seenAt+c.caller.timeout/2 {
 		return nil
 	}
@@ -196,7 +196,7 @@ func (c *campaign) acknowledged(k *call, now clock.Instant) {
 	case moveRenew:
 		c.extend(k, now)
 	case moveAcquire:
-		if !c.begin(k, now) {
+		if !c.begin(k, now) || c.renewAt <= now.Mono { // it took so long that its renewal is due
 			c.endRound(now.Mono)
 			return
 		}
@@ -270,9 +270,7 @@ func (c *campaign) rest(now clock.Instant) {
 
 // lookBy brings the next round forward, for a reason that does not wait for company.
 func (c *campaign) lookBy(at time.Duration) {
-	if at <= c.nextRound {
-		c.nextRound, c.routine = at, false
-	}
+	c.nextRound, c.routine = min(c.nextRound, at), false
 }
 
 func (c *campaign) endRound(next time.Duration) {

@@ -205,10 +205,12 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 			options, open = e.gated(options)
 		}
 		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
+			first := func() error { return e.dialect.Bound(ctx, tx, wait) }
 			if change.newLeader || change.version == 0 {
-				if err := e.dialect.Gate(ctx, tx, e.quoted, e.election, wait); err != nil {
-					return err
-				}
+				first = func() error { return e.dialect.Gate(ctx, tx, e.quoted, e.election, wait) }
+			}
+			if err := first(); err != nil {
+				return err
 			}
 			return e.replace(ctx, tx, change)
 		})

@@ -142,9 +142,10 @@ func (t *electionTable) renew(ctx context.Context, renewals []renewal) ([]bool, 
 	}
 	query := t.dialect.Rebind("WITH renewal "+columns+" AS (VALUES "+row+strings.Repeat(", "+row, len(places)-1)+")") + t.dialect.UpdateMany(t.quoted)
 	var renewed []bool
-	err := sqldb.InTx(ctx, t.db, sqldb.TxOptions{Isolation: t.dialect.Isolation}, func(tx *sql.Tx) error {
+	// One statement and no transaction around it: nothing of it stays open if we stop here.
+	err := sqldb.Retry(ctx, func() error {
 		renewed = make([]bool, len(renewals))
-		return eachRow(ctx, tx, query, args, func(rows *sql.Rows) error {
+		return eachRow(ctx, t.db, query, args, func(rows *sql.Rows) error {
 			var k key
 			if err := rows.Scan(&k.election, &k.slot); err != nil {
 				return err

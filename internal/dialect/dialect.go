@@ -76,6 +76,7 @@ type Dialect struct {
 	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
 	listen      func(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error)
 	reignLock   func(Subject, Reign) ReignLock
+	bounds      func(wait time.Duration) string
 	gate        func(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error
 }
 

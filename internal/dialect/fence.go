@@ -132,3 +132,13 @@ func (d *Dialect) Gate(ctx context.Context, tx *sql.Tx, table, election string, 
 	}
 	return d.gate(ctx, tx, table, election, wait)
 }
+
+// Bound is the first statement of any other transaction that is made without Prepare:
+// it bounds the transaction's waits on the server, also for its client. (Gate does, too.)
+func (d *Dialect) Bound(ctx context.Context, tx *sql.Tx, wait time.Duration) error {
+	if d.bounds == nil {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, "SELECT "+d.bounds(wait))
+	return err
+}

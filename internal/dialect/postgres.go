@@ -54,6 +54,7 @@ func PostgreSQL() *Dialect {
 		rolledBack:  rolledBackPostgres,
 		identity:    identityPostgres,
 		fence:       fencePostgres,
+		bounds:      boundsPostgres,
 		gate:        gatePostgres,
 		listen:      listenPostgres,
 	}
@@ -143,9 +144,7 @@ func milliseconds(d time.Duration) string {
 // It rings here already, at no round trip more: the server delivers with the
 // COMMIT, and only then.
 func gatePostgres(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error {
-	ms := milliseconds(wait)
-	_, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', '"+ms+"', true),"+
-		" set_config('idle_in_transaction_session_timeout', '"+ms+"', true), pg_advisory_xact_lock("+gateKey(table, election)+"), "+
+	_, err := tx.ExecContext(ctx, "SELECT "+boundsPostgres(wait)+", pg_advisory_xact_lock("+gateKey(table, election)+"), "+
 		postgresNotify(Subject{Table: table, Election: election}.Key()))
 	return err
 }
@@ -164,4 +163,9 @@ func updateManyPostgres(table string) string {
 	return `, free AS (SELECT t.id FROM ` + table + ` t JOIN renewal r ON ` + same + ` FOR UPDATE OF t SKIP LOCKED)
 		UPDATE ` + table + ` t SET leader_id = r.leader_id, record = r.record, version = r.version
 		FROM renewal r, free WHERE t.id = free.id AND ` + same + ` AND t.version = r.was RETURNING t.election, t.slot`
+}
+
+func boundsPostgres(wait time.Duration) string {
+	ms := milliseconds(wait)
+	return "set_config('lock_timeout', '" + ms + "', true), set_config('idle_in_transaction_session_timeout', '" + ms + "', true)"
 }

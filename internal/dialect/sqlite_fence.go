@@ -104,7 +104,12 @@ func (f *sqliteFence) Commit(ctx context.Context, tx *sql.Tx) error {
 		switch {
 		case err == nil:
 			_ = tx.Rollback() // for database/sql, which does not know; there is nothing left to roll back
+			if f.state.Load() != fenceSpent {
+				return ErrEnded // it was another transaction, without a write: ours was rolled back by a straggler
+			}
 			return nil
+		case strings.Contains(err.Error(), "statements in progress"):
+			return uncertain(tx.Commit(), rolledBackSQLite) // which first closes rows that were left open
 		case errors.Is(err, sql.ErrTxDone) && busy != nil:
 			err = busy // not sent: database/sql has rolled back, at the end of its ctx
 		case Classify(err) == Retry:

@@ -199,7 +199,7 @@ func (h *hub) saw(was dialect.Watched, reign dialect.Reign) {
 	case row.Reign != was.Reign:
 		h.look()
 	default:
-		told := row.told
+		told := row.told && reign.Term == was.Term // of a release; an acquisition has followed otherwise
 		row.told = false
 		row.take(reign, !told)
 	}
