@@ -71,5 +71,5 @@ func (p *participant) provesLoss(w *write, base *Record) bool {
 // forget makes this process a newcomer to a history that is not the one it saw.
 func (p *participant) forget(now time.Duration) {
 	p.loseHistory(now)
-	p.joined, p.inside, p.ownRead = false, false, !p.apart
+	p.joined, p.inside, p.ownRead, p.kept = false, false, !p.apart, nil
 }

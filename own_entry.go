@@ -106,5 +106,5 @@ func (p *participant) seeOwn(found []*Member, now time.Duration) {
 
 // cannotKeepApart is told by a storage that has no place for entries (any more).
 func (p *participant) cannotKeepApart() {
-	p.apart, p.ownRead, p.rows = false, true, map[string]*Member{}
+	p.apart, p.ownRead, p.kept, p.rows = false, true, nil, map[string]*Member{}
 }

@@ -26,10 +26,11 @@ type participant struct {
 	ackedAt  time.Time           // of the last one acknowledged, for entries stripped of their nonce
 	terms    map[uint64]struct{} // terms this process tried to acquire
 
-	apart   bool // the storage can keep members' entries apart from the record
-	ownRead bool // rows tells what is kept there under the own ID, if it can
-	evicted bool // nothing was, because the own lease was over
-	inside  bool // the last entry acknowledged stands in the record
+	apart   bool    // the storage can keep members' entries apart from the record
+	ownRead bool    // rows tells what is kept there under the own ID, if it can
+	kept    *Member // the own entry as it was last stored apart, until it was removed
+	evicted bool    // nothing was, because the own lease was over
+	inside  bool    // the last entry acknowledged stands in the record
 }
 
 func newParticipant(cfg Config, nonce string) participant {
@@ -127,8 +128,11 @@ func (p *participant) plan(rec *Record, now clock.Instant, w want) write {
 // leaving takes this member out of the record and of what is kept apart.
 func (p *participant) leaving(rec, next *Record, recorded bool, w want) write {
 	row, inRecord := p.rows[p.cfg.ID], next.remove(p.cfg.ID)
+	missing := row == nil && p.kept != nil // read from a replica that lags, or removed
 	switch {
 	case inRecord || recorded || row != nil:
+	case missing:
+		row = p.kept
 	case p.isOld(rec):
 		return write{move: moveWait} // it may be from before this member joined
 	default:
@@ -138,6 +142,9 @@ func (p *participant) leaving(rec, next *Record, recorded bool, w want) write {
 		next.LeaderID, next.Nominee = "", w.nomineeFor(rec.Term)
 	}
 	leave := write{move: moveLeave, before: row}
+	if missing && row == nil { // that is for the next write, lest its conflict keep us from releasing
+		leave.move = moveRelease
+	}
 	if inRecord || recorded || p.isOld(rec) { // an old one may not show that we lead
 		leave.record = p.remember(next)
 	}
@@ -337,6 +344,9 @@ func (p *participant) refused(w *write) {
 	if w.own != nil && w.own.Renewals == p.renewals {
 		p.renewals--
 	}
+	if w.move == moveLeave && w.record == nil {
+		p.kept = nil
+	}
 	p.unsure(w)
 }
 
@@ -362,9 +372,10 @@ func (p *participant) stored(w *write, now time.Duration) {
 	}
 	switch {
 	case w.after != nil:
-		p.rows[p.cfg.ID], p.evicted = w.after, false
+		p.rows[p.cfg.ID], p.kept, p.evicted = w.after, w.after, false
 	case w.before != nil:
 		delete(p.rows, p.cfg.ID)
+		p.kept = nil
 	}
 	if rec != nil {
 		p.see(rec, now)

@@ -28,6 +28,12 @@ func program(t *testing.T, dsn string, args ...string) (command *exec.Cmd, temp 
 // watch runs a command to its end and calls see for every line of its output.
 func watch(t *testing.T, command *exec.Cmd, see func(line string)) (out, stderr string) {
 	t.Helper()
+	return watchFrom(t, command, func() {}, see)
+}
+
+// watchFrom also calls begun, when the command has been started.
+func watchFrom(t *testing.T, command *exec.Cmd, begun func(), see func(line string)) (out, stderr string) {
+	t.Helper()
 	var said, complaints strings.Builder
 	command.Stderr = &complaints
 	stdout, err := command.StdoutPipe()
@@ -37,6 +43,7 @@ func watch(t *testing.T, command *exec.Cmd, see func(line string)) (out, stderr 
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
+	begun()
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
 		said.WriteString(lines.Text() + "\n")
 		see(lines.Text())

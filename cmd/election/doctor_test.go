@@ -99,7 +99,7 @@ func TestDoctorOnServers(t *testing.T) {
 		command, _ := program(t, dsn, "doctor", "--timeout=1m")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		go func() { // in the midst of it
+		interrupt := func() { // in the midst of it
 			for ctx.Err() == nil {
 				rows, err := handle.QueryContext(ctx, "SELECT 1 FROM information_schema.tables WHERE table_name LIKE 'election_doctor_%'")
 				if err != nil {
@@ -112,8 +112,8 @@ func TestDoctorOnServers(t *testing.T) {
 					return
 				}
 			}
-		}()
-		out, stderr = watch(t, command, func(string) {})
+		}
+		out, stderr = watchFrom(t, command, func() { go interrupt() }, func(string) {})
 		if status := command.ProcessState.ExitCode(); status != 130 || !strings.Contains(out, "nothing left behind") {
 			t.Errorf("exit status %d:\n%s%s", status, out, stderr)
 		}
