@@ -59,7 +59,7 @@ func (d *Database) Pooled(t testing.TB) *Database {
 				'listen_addr = 127.0.0.1' "listen_port = $PORT" 'unix_socket_dir =' 'auth_type = any' 'pool_mode = transaction' \
 				'ignore_startup_parameters = extra_float_digits' >pooler.ini`, u.Port(), u.User.Username()),
 			serve: fmt.Sprintf(`'%s' pooler.ini`, daemon),
-			stop:  "QUIT",
+			stop:  "KILL", // it ignores QUIT
 		}
 	})
 }
