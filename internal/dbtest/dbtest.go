@@ -12,6 +12,7 @@ package dbtest
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -126,6 +127,19 @@ func skipUnlessRequired(t testing.TB, name, missing string) {
 		t.Fatalf("%s is required: %s", name, missing)
 	}
 	t.Skipf("no %s: %s", name, missing)
+}
+
+// skipWithoutProgram ends a test that starts a server of its own, if err says that this
+// machine has none. One that others have started, by a DSN, is of no use to it.
+func skipWithoutProgram(t testing.TB, name string, err error) {
+	t.Helper()
+	switch {
+	case !errors.Is(err, ErrNoServer):
+	case os.Getenv("ELECTION_TEST_"+strings.ToUpper(name)) != "":
+		t.Skip(err)
+	default:
+		skipUnlessRequired(t, name, err.Error())
+	}
 }
 
 // Open returns a new handle with a pool of its own, closed when the test ends.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,10 +44,7 @@ const (
 func RequireGalera(t testing.TB, start func() (*Galera, error)) *Galera {
 	t.Helper()
 	g, err := start()
-	required := slices.Contains(strings.Split(os.Getenv("ELECTION_TEST_REQUIRE"), ","), "galera")
-	if errors.Is(err, ErrNoServer) && !required {
-		t.Skipf("no galera: %v", err)
-	}
+	skipWithoutProgram(t, "galera", err)
 	require.NoError(t, err)
 	return g
 }

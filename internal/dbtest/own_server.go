@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // OwnServer is a server of the caller's own, which it may stop and start again
@@ -19,6 +22,17 @@ type OwnServer struct {
 
 	*server
 	program program
+}
+
+// RequireServer is StartServer for one test, at whose end the server is stopped. It skips
+// the test where the server is missing, unless ELECTION_TEST_REQUIRE lists it.
+func RequireServer(t testing.TB, engine string) *OwnServer {
+	t.Helper()
+	s, err := StartServer(engine)
+	skipWithoutProgram(t, engine, err)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
 }
 
 // StartServer starts a server of engine, "mysql" or "postgres". Where this machine

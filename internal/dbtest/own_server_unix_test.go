@@ -5,7 +5,6 @@ package dbtest_test
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"testing"
 	"time"
 
@@ -19,12 +18,7 @@ func TestOwnServerKeepsItsDataAndPort(t *testing.T) {
 	for engine, schema := range map[string]string{"mysql": "DATABASE", "postgres": "SCHEMA"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
-			server, err := dbtest.StartServer(engine)
-			if errors.Is(err, dbtest.ErrNoServer) {
-				t.Skip(err)
-			}
-			require.NoError(t, err)
-			t.Cleanup(func() { _ = server.Close() })
+			server := dbtest.RequireServer(t, engine)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			// A new handle each time: one from before has connections that are dead.

@@ -64,9 +64,7 @@ func StartPair() (*Pair, error) {
 func RequirePair(t testing.TB) *Pair {
 	t.Helper()
 	p, err := StartPair()
-	if errors.Is(err, ErrNoServer) {
-		skipUnlessRequired(t, "postgres", err.Error())
-	}
+	skipWithoutProgram(t, "postgres", err)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p

@@ -1,12 +1,9 @@
 package dbtest
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -104,10 +101,7 @@ func inCommandLine(settings []string) (line string) {
 func keep(t testing.TB, name string, start func() (*server, error)) *server {
 	t.Helper()
 	s, err := start()
-	required := slices.Contains(strings.Split(os.Getenv("ELECTION_TEST_REQUIRE"), ","), name)
-	if errors.Is(err, ErrNoServer) && !required {
-		t.Skipf("no %s: %v", name, err)
-	}
+	skipWithoutProgram(t, name, err)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.alive.Close() })
 	return s
