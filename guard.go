@@ -285,6 +285,9 @@ func (g *guardedTxn) commit(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(endPatience, cancel) })
 	defer stop()
 	err := g.end(patient, g.fence.Commit)
+	if deadline, ok := ctx.Deadline(); err != nil && ok && !time.Now().Before(deadline) {
+		<-ctx.Done() // its timer is late; the server's own was not
+	}
 	switch {
 	case err == nil:
 		return nil
