@@ -21,7 +21,11 @@ func (c *campaign) begin(k *call, now clock.Instant) bool {
 		return false
 	}
 	term := k.write.record.Term
-	l := Leadership{Leader: k.write.own.Clone(), Term: term, scope: c.scope, guardTook: c.guardTook(term)}
+	l := Leadership{
+		Leader: k.write.own.Clone(), Term: term, scope: c.scope, guardTook: c.guardTook(term),
+		// A callback that waits for its COMMIT shall have returned before another one starts.
+		patience: min(endPatience, (c.cfg.LeaseDuration-c.cfg.RenewDeadline)/4),
+	}
 	c.reign = &reign{term: l.Term, trust: t, started: now, done: make(chan callbackResult, 1)}
 	c.believe()
 	c.report(now, Event{Kind: EventAcquired, Term: l.Term})

@@ -50,7 +50,9 @@ func IsRetryable(err error) bool {
 // transaction rolled back; likewise when fn panics. When ctx ends, or the guard
 // timeout passes, first, the transaction is rolled back at once, also under a fn
 // that does not return (a statement that is running is waited for, unless its own
-// ctx ends it; a COMMIT that is under way, for at most two seconds more).
+// ctx ends it; a COMMIT that is under way, for at most two seconds more, in a
+// LeaderCallback for at most a quarter of what lies between RenewDeadline and
+// LeaseDuration).
 //
 // Errors: ErrNotLeader; ErrTxnEnded; those for which IsRetryable is true, after
 // a conflict; ErrOutcomeUnknown, the only one after which the transaction may
@@ -274,15 +276,24 @@ func (g *guardedTxn) watch(ctx context.Context) (settle func()) {
 }
 
 // endPatience is for how long a COMMIT or ROLLBACK is waited for that has no
-// time left. They wait for no lock, so only a dead server takes longer.
+// time left. They wait for no lock, so only a dead server takes longer. In a reign it
+// is less, where less than four times as much lies between the end of its trust and
+// that of its lease.
 const endPatience = 2 * time.Second
+
+func (c *claim) endPatience() time.Duration {
+	if c.reign.patience > 0 {
+		return c.reign.patience
+	}
+	return endPatience
+}
 
 func (g *guardedTxn) commit(ctx context.Context) error {
 	// A COMMIT that was sent is waited for, as long as that makes sense: giving
 	// up leaves its outcome unknown.
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(endPatience, cancel) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(g.endPatience(), cancel) })
 	defer stop()
 	err := g.end(patient, g.fence.Commit)
 	if deadline, ok := ctx.Deadline(); err != nil && ok && !time.Now().Before(deadline) {
@@ -303,7 +314,7 @@ func (g *guardedTxn) commit(ctx context.Context) error {
 }
 
 func (g *guardedTxn) rollback() {
-	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), g.endPatience())
 	defer cancel()
 	_ = g.end(ctx, g.fence.Rollback) // an error is reported by what led here
 }

@@ -18,6 +18,8 @@ type Leadership struct {
 	scope string
 	// guardTook, if set, is told how long each guarded transaction of this reign took.
 	guardTook func(time.Duration)
+	// patience, if set, is endPatience in this reign.
+	patience time.Duration
 }
 
 // scoped is the ability of a Storage to name its database, table and election,

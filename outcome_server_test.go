@@ -318,6 +318,36 @@ func TestGuardEndsOnASilentNetwork(t *testing.T) {
 	})
 }
 
+// A leader whose network falls silent at a COMMIT has returned from its callback before
+// another one starts, also where RenewDeadline and LeaseDuration are close: its
+// storage gives the COMMIT up in time.
+func TestCallbackReturnsFromASilentCommit(t *testing.T) {
+	t.Parallel()
+	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
+		fresh := db.Fresh(t)
+		handle, line := openWire(t, fresh)
+		storage, p := openSQL(t, handle), newParty(t)
+		close := func(c *election.Config) {
+			c.LeaseDuration, c.RenewDeadline, c.RenewInterval = 3*time.Second, 2*time.Second, 250*time.Millisecond
+		}
+		outcome := make(chan error, 1)
+		p.join("a", storage, close, func(c *election.Config) {
+			c.LeaderCallback = func(ctx context.Context) error {
+				defer p.log.enter(ctx, "a")()
+				line.lose(fate{stored: true, silent: true})
+				outcome <- guarded(ctx, storage, "a", func(*sql.Tx) error { return nil })
+				return nil
+			}
+		})
+		waitFor(t, 10*time.Second, "a leads", line.lost)
+		b := p.join("b", openSQL(t, fresh.Open(t)), close)
+		waitFor(t, 20*time.Second, "b leads", b.IsLeader)
+		p.log.requireSound(t)
+		require.ErrorIs(t, <-outcome, election.ErrOutcomeUnknown)
+		line.cut()
+	})
+}
+
 // A COMMIT that the server refuses is no unknown outcome: nothing was committed.
 func TestCommitThatTheServerRefuses(t *testing.T) {
 	t.Parallel()

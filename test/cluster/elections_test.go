@@ -37,7 +37,7 @@ type member struct {
 const (
 	partyLease  = 6 * time.Second
 	partyRenew  = 500 * time.Millisecond
-	partyTrust  = 5 * time.Second
+	partyTrust  = 4 * time.Second  // their machine is busy: 2 s for a callback to return
 	partyChange = 30 * time.Second // for a cluster that has to find itself first
 )
 
