@@ -12,6 +12,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/sqlelect/election/internal/dialect"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
@@ -184,24 +185,26 @@ func (e electionRows) renewMember(ctx context.Context, c memberChange) error {
 
 // writeMember replaces the member row if it is still as c expects.
 func (e electionRows) writeMember(ctx context.Context, q sqldb.Execer, c memberChange) error {
-	r := e.memberRow(c.id)
-	var n int64
-	var err error
 	switch {
 	case c.from == nil && c.to == nil:
 		return nil
 	case c.from == nil:
 		return e.insertMember(ctx, q, c)
-	case c.to == nil:
-		n, err = sqldb.Exec(ctx, q, e.sql(e.dialect.BoundedWrite+"DELETE FROM % WHERE "+r.where+" AND version = ?"), append(r.args, *c.from)...)
-	default:
-		n, err = sqldb.Exec(ctx, q, e.sql(e.dialect.BoundedWrite+"UPDATE % SET record = ?, version = ? WHERE "+r.where+" AND version = ?"),
-			append(append([]any{c.text, *c.to}, r.args...), *c.from)...)
 	}
-	if err == nil && n != 1 {
-		err = fmt.Errorf("entry of %q: %w", c.id, ErrRecordConflict)
+	return e.exec(ctx, q, e.memberUpdate(c))
+}
+
+// memberUpdate replaces or removes the one row that is as c expects.
+func (e electionRows) memberUpdate(c memberChange) dialect.Statement {
+	r := e.memberRow(c.id)
+	s := dialect.Statement{Missed: fmt.Errorf("entry of %q: %w", c.id, ErrRecordConflict)}
+	if c.to == nil {
+		s.Query, s.Args = "DELETE FROM % WHERE ", r.args
+	} else {
+		s.Query, s.Args = "UPDATE % SET record = ?, version = ? WHERE ", append([]any{c.text, *c.to}, r.args...)
 	}
-	return err
+	s.Query, s.Args = e.dialect.BoundedWrite+s.Query+r.where+" AND version = ?", append(s.Args, *c.from)
+	return s
 }
 
 // insertMember makes room, and then fills it as an update does: the statement that

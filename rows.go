@@ -3,15 +3,11 @@ package election
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/sqlelect/election/internal/dialect"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
@@ -192,134 +188,6 @@ func (e electionRows) updateWithMember(ctx context.Context, record *Record, isLe
 	return e.apply(ctx, change, err)
 }
 
-// apply writes change, unless err is not nil.
-func (e electionRows) apply(ctx context.Context, change change, err error) error {
-	switch {
-	case err != nil:
-	case change.newLeader || change.version == 0 || change.member.id != "":
-		wait := lockWait(ctx)
-		options := e.txOptions(wait)
-		options.Committed = func() { e.announce(change) }
-		open := func(context.Context) {}
-		if change.newLeader {
-			options, open = e.gated(options)
-		}
-		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
-			first := func() error { return e.dialect.Bound(ctx, tx, wait) }
-			if change.newLeader || change.version == 0 {
-				first = func() error { return e.dialect.Gate(ctx, tx, e.quoted, e.election, wait) }
-			}
-			if err := first(); err != nil {
-				return err
-			}
-			return e.replace(ctx, tx, change)
-		})
-		open(ctx)
-	default:
-		err = e.renewRecord(ctx, change)
-	}
-	if err != nil {
-		return fmt.Errorf("election: update %v from version %d: %w", e, change.version, err)
-	}
-	return nil
-}
-
-// renewRecord is one statement and touches one row, so that it neither waits for
-// guarded transactions nor holds them up; or it is part of a statement that skips the
-// rows that it would have to wait for.
-func (e electionRows) renewRecord(ctx context.Context, c change) error {
-	renewed, err := e.renewTogether(ctx, renewal{e.election, recordSlot, c.version, c.version + 1, c.leaderID, c.text})
-	if renewed || err != nil {
-		return err
-	}
-	return sqldb.Retry(ctx, func() error { return e.writeRecord(ctx, e.db, c) })
-}
-
-// txOptions are for a transaction that writes several rows, and waits for wait at
-// most.
-func (e electionRows) txOptions(wait time.Duration) sqldb.TxOptions {
-	return sqldb.TxOptions{
-		Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait, Savepoint: e.dialect.Savepoint,
-	}
-}
-
-// lockWait is for how long a change of leader may wait on the server: a little
-// less than for what the caller waits, so that it hears of the server's own end
-// of it.
-func lockWait(ctx context.Context) time.Duration {
-	wait := sqldb.RetryLimit
-	if deadline, ok := ctx.Deadline(); ok {
-		wait = min(wait, time.Until(deadline))
-	}
-	return wait * 9 / 10
-}
-
-// change is an Update with everything in the form in which it is stored.
-type change struct {
-	leaderID  string
-	text      any
-	version   int64 // the stored one, to be replaced by version + 1
-	term      int64
-	newLeader bool
-	member    memberChange
-}
-
-func newChange(r *Record, isLeaderChanged bool) (c change, err error) {
-	if r == nil {
-		return c, errors.New("record must not be nil")
-	}
-	c = change{leaderID: r.LeaderID, version: r.Version, newLeader: isLeaderChanged}
-	switch {
-	case r.Version < 0 || r.Version == math.MaxInt64:
-		return c, fmt.Errorf("Version must be at least 0 and below the largest int64, is %d", r.Version)
-	case r.Term > math.MaxInt64:
-		return c, fmt.Errorf("Term must fit into an int64, is %d", r.Term)
-	}
-	if err := checkText("LeaderID", r.LeaderID, maxIDBytes); err != nil {
-		return c, err
-	}
-	c.term = int64(r.Term)
-	if r.Term == 0 {
-		c.term = r.Version + 1 // as members that know no terms number them
-	}
-	c.text, err = r.Value()
-	return c, err
-}
-
-// replace writes every row that c concerns, in the order that all writers of
-// this table keep: leader row, guard rows, member row, record row last, so that
-// nobody's renewal waits for a change that itself waits for a guarded transaction.
-func (e electionRows) replace(ctx context.Context, tx *sql.Tx, c change) error {
-	if c.version == 0 {
-		if err := e.create(ctx, tx); err != nil {
-			return err
-		}
-	}
-	if c.newLeader {
-		if err := e.writeLeader(ctx, tx, c); err != nil {
-			return err
-		}
-	}
-	if err := e.writeMember(ctx, tx, c.member); err != nil {
-		return err
-	}
-	return e.writeRecord(ctx, tx, c)
-}
-
-// create inserts both rows where they are missing, as they are before any
-// Update. Insert first, lock later: locking a row that is not there makes two
-// creators deadlock on some engines.
-func (e electionRows) create(ctx context.Context, tx *sql.Tx) error {
-	if err := e.insert(ctx, tx, leaderRowID, leaderSlot, "", 0); err != nil {
-		return err
-	}
-	err := e.insert(ctx, tx, recordRowID, recordSlot, "", 0)
-	if dialect.Classify(err) == dialect.Conflict {
-		return fmt.Errorf("%w: %w", ErrRecordConflict, err)
-	}
-	return err
-}
-
 // insert adds a row with the given leader and version, unless it exists.
 func (e electionRows) insert(ctx context.Context, tx *sql.Tx, id, slot int, leader string, version int64) error {
 	values := newRow{"id": id, "leader_id": leader, "version": version}
@@ -363,35 +231,4 @@ func (e electionRows) count(ctx context.Context, q sqldb.Execer, r row) (n int64
 	query, args := e.dialect.Fresh("SELECT COUNT(*) FROM % WHERE "+r.where, r.args...)
 	err = q.QueryRowContext(ctx, e.sql(query), args...).Scan(&n)
 	return n, err
-}
-
-// writeLeader puts the new reign where guarded transactions look for it: into
-// the leader row and every guard row that exists, whatever this member's own
-// guarded transactions would use.
-func (e electionRows) writeLeader(ctx context.Context, tx *sql.Tx, c change) error {
-	r := e.leaderRow()
-	const set = "UPDATE % SET leader_id = ?, version = ? WHERE "
-	n, err := sqldb.Exec(ctx, tx, e.sql(set+r.where), append([]any{c.leaderID, c.term}, r.args...)...)
-	if err == nil && n == 0 { // deleted by hand
-		err = e.insert(ctx, tx, leaderRowID, leaderSlot, c.leaderID, c.term)
-	}
-	if err != nil {
-		return err
-	}
-	return e.writeStripes(ctx, tx, c)
-}
-
-// writeRecord replaces the record row if it still holds the version that c
-// replaces. The version changes with every write, so that engines that count
-// changed rows and those that count matched rows agree.
-func (e electionRows) writeRecord(ctx context.Context, q sqldb.Execer, c change) error {
-	r := e.recordRow()
-	args := append([]any{c.leaderID, c.text, c.version + 1}, r.args...)
-	n, err := sqldb.Exec(ctx, q,
-		e.sql(e.dialect.BoundedWrite+"UPDATE % SET leader_id = ?, record = ?, version = ? WHERE "+r.where+" AND version = ?"),
-		append(args, c.version)...)
-	if err == nil && n != 1 {
-		err = ErrRecordConflict
-	}
-	return err
 }

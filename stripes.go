@@ -43,12 +43,8 @@ func (e electionRows) writeStripes(ctx context.Context, tx *sql.Tx, c change) er
 	if grown, err := e.isGrown(ctx, tx); err != nil || !grown {
 		return err
 	}
-	set, args := "UPDATE % SET leader_id = ?, version = ?", []any{c.leaderID, c.term}
-	if e.dialect.Stripes > 0 { // also where the reign is the same, a row must change to be written
-		set, args = set+", record = ?", append(args, dialect.GuardToken())
-	}
-	n, err := sqldb.Exec(ctx, tx, e.sql(set+" WHERE election = ? AND slot BETWEEN ? AND ?"),
-		append(args, e.election, firstStripe, lastStripe)...)
+	s := e.stripesUpdate(c)
+	n, err := sqldb.Exec(ctx, tx, e.sql(s.Query), s.Args...)
 	if err != nil || n >= int64(e.dialect.Stripes) {
 		return err
 	}
@@ -59,6 +55,16 @@ func (e electionRows) writeStripes(ctx context.Context, tx *sql.Tx, c change) er
 		err = e.insertStripe(ctx, tx, gateSlot, "", 0)
 	}
 	return err
+}
+
+func (e electionRows) stripesUpdate(c change) dialect.Statement {
+	set, args := "UPDATE % SET leader_id = ?, version = ?", []any{c.leaderID, c.term}
+	if e.dialect.Stripes > 0 { // also where the reign is the same, a row must change to be written
+		set, args = set+", record = ?", append(args, dialect.GuardToken())
+	}
+	return dialect.Statement{
+		Query: set + " WHERE election = ? AND slot BETWEEN ? AND ?", Args: append(args, e.election, firstStripe, lastStripe),
+	}
 }
 
 func (e electionRows) insertStripe(ctx context.Context, tx *sql.Tx, slot int, leader string, term int64) error {

@@ -64,7 +64,8 @@ type Dialect struct {
 	// Examination asks whether a database is fit for elections.
 	Examination Examination
 
-	freshRead   string // begins a SELECT, see Fresh
+	inlineReads bool   // what Fresh returns is one text: parameters would cost a round trip
+	freshRead   string // and begins so
 	quote       string
 	checkName   func(string) error // nil: no rules of its own
 	placeholder func(n int) string
@@ -78,6 +79,7 @@ type Dialect struct {
 	reignLock   func(Subject, Reign) ReignLock
 	bounds      func(wait time.Duration) string
 	gate        func(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error
+	transact    func(context.Context, *sql.Conn, Transaction) error
 }
 
 // Types are column types, each able to hold what its name says on every row.
@@ -128,11 +130,9 @@ func (d *Dialect) Rebind(query string) string {
 // Fresh is a SELECT, with question marks for args, that sees all that was committed
 // before, through whatever node. What it returns may hold no question mark any more.
 func (d *Dialect) Fresh(query string, args ...any) (string, []any) {
-	if d.freshRead == "" {
+	if !d.inlineReads {
 		return query, args
 	}
-	// As one text: prepared, it is refused for another reason than that the node has
-	// no part in its cluster, if that is so.
 	return d.freshRead + inline(query, args, mysqlLiteral), nil
 }
 

@@ -31,7 +31,8 @@ func Galera() *Dialect {
 	d := MariaDB()
 	d.Name = nameGalera
 	d.Stripes = 16
-	// Else a node reads, and compares, what it has applied so far.
+	// Else a node reads, and compares, what it has applied so far. (Prepared, a read is
+	// refused for another reason than that the node has no part in its cluster, if that is so.)
 	d.freshRead = "SET STATEMENT wsrep_sync_wait=1 FOR "
 	d.BoundedWrite = strings.Replace(d.BoundedWrite, " FOR ", ", wsrep_sync_wait=3 FOR ", 1)
 	// A server of this kind can lose the news of a conflict in a prepared SELECT: the
@@ -39,6 +40,7 @@ func Galera() *Dialect {
 	// error anywhere.
 	d.Savepoint = "election_whole"
 	d.prepare = prepareGalera
+	d.transact = nil // a conflict is looked for before the COMMIT
 	d.UnfitSession = strings.Replace(d.UnfitSession, "CASE", `CASE
 			WHEN @@wsrep_on = 0 THEN 'wsrep_on must be ON: else nothing that is written reaches the other nodes'
 			WHEN @@wsrep_dirty_reads = 1 THEN 'wsrep_dirty_reads must be OFF: else a node that is cut off answers with the past'`, 1)

@@ -33,6 +33,7 @@ func MariaDB() *Dialect {
 		return &mysqlFence{conn: conn, compound: true}, nil
 	}
 	d.prepare = prepareMariaDB
+	d.transact = transactMariaDB
 	d.Examination = examinationMaria()
 	return d
 }
@@ -66,6 +67,7 @@ func MySQL() *Dialect {
 			WHEN @@log_bin = 1 AND @@binlog_format = 'STATEMENT' THEN 'binlog_format must be ROW or MIXED' END`,
 		UnfitTable: `SELECT CONCAT('is a ', LOWER(c.table_type), COALESCE(CONCAT(' of ', c.engine), ''), ', must be a table of InnoDB')
 			FROM information_schema.tables c` + mysqlThisTable + `AND COALESCE(c.engine, '') <> 'InnoDB'`,
+		inlineReads: true,
 		quote:       "`",
 		checkName:   checkMySQLName,
 		placeholder: func(int) string { return "?" },
@@ -180,6 +182,14 @@ func mysqlLiteral(arg any) string {
 		return "x'" + hex.EncodeToString([]byte(s)) + "'"
 	}
 	return fmt.Sprint(arg)
+}
+
+// mysqlTextLiteral is mysqlLiteral for a column that holds text in whatever character set.
+func mysqlTextLiteral(arg any) string {
+	if _, ok := arg.(string); ok {
+		return "_utf8mb4 " + mysqlLiteral(arg)
+	}
+	return mysqlLiteral(arg)
 }
 
 // inline puts the arguments in place of the question marks of query, which has

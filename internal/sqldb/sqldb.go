@@ -104,6 +104,21 @@ func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.
 	})
 }
 
+// Transact runs t as InTx would, where d and the driver can send it as a whole; else its error
+// wraps errors.ErrUnsupported.
+func Transact(ctx context.Context, db *sql.DB, d *dialect.Dialect, t dialect.Transaction) error {
+	return Retry(ctx, func() error {
+		return OnLiveConn(func() error {
+			conn, err := db.Conn(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = conn.Close() }() // fails for one that was discarded
+			return d.Transact(ctx, conn, t)
+		})
+	})
+}
+
 // OnLiveConn calls begin again, a few times, while it fails on a connection of
 // the pool that the server has closed meanwhile. database/sql does so by itself
 // but for pinned connections. Begin must not fail so when it has had effects.

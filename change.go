@@ -1,0 +1,216 @@
+package election
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/sqldb"
+)
+
+// apply writes change, unless err is not nil.
+func (e electionRows) apply(ctx context.Context, change change, err error) error {
+	switch {
+	case err != nil:
+	case change.newLeader || change.version == 0 || change.member.id != "":
+		if err = e.applyWhole(ctx, change); errors.Is(err, errors.ErrUnsupported) {
+			err = e.applyStepwise(ctx, change)
+		}
+	default:
+		err = e.renewRecord(ctx, change)
+	}
+	if err != nil {
+		return fmt.Errorf("election: update %v from version %d: %w", e, change.version, err)
+	}
+	return nil
+}
+
+// applyWhole sends a change of leader as a whole, in fewer round trips. Where that cannot be
+// done, or some row is missing, it changes nothing, and its error wraps errors.ErrUnsupported.
+func (e electionRows) applyWhole(ctx context.Context, c change) error {
+	if !c.newLeader || c.version == 0 || c.member.id != "" && c.member.from == nil || !e.grown.Load() {
+		return errors.ErrUnsupported
+	}
+	statements := []dialect.Statement{e.leaderUpdate(c), e.stripesUpdate(c)} // in the order of replace
+	if c.member.id != "" {
+		statements = append(statements, e.memberUpdate(c.member))
+	}
+	err := sqldb.Transact(ctx, e.db, e.dialect, dialect.Transaction{
+		Table: e.quoted, Election: e.election, Wait: lockWait(ctx), Statements: append(statements, e.recordUpdate(c)),
+	})
+	if err == nil {
+		e.announce(c)
+	}
+	return err
+}
+
+func (e electionRows) applyStepwise(ctx context.Context, c change) error {
+	wait := lockWait(ctx)
+	options := e.txOptions(wait)
+	options.Committed = func() { e.announce(c) }
+	open := func(context.Context) {}
+	if c.newLeader {
+		options, open = e.gated(options)
+	}
+	err := sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
+		first := func() error { return e.dialect.Bound(ctx, tx, wait) }
+		if c.newLeader || c.version == 0 {
+			first = func() error { return e.dialect.Gate(ctx, tx, e.quoted, e.election, wait) }
+		}
+		if err := first(); err != nil {
+			return err
+		}
+		return e.replace(ctx, tx, c)
+	})
+	open(ctx)
+	return err
+}
+
+// renewRecord is one statement and touches one row, so that it neither waits for
+// guarded transactions nor holds them up; or it is part of a statement that skips the
+// rows that it would have to wait for.
+func (e electionRows) renewRecord(ctx context.Context, c change) error {
+	renewed, err := e.renewTogether(ctx, renewal{e.election, recordSlot, c.version, c.version + 1, c.leaderID, c.text})
+	if renewed || err != nil {
+		return err
+	}
+	return sqldb.Retry(ctx, func() error { return e.writeRecord(ctx, e.db, c) })
+}
+
+// txOptions are for a transaction that writes several rows, and waits for wait at
+// most.
+func (e electionRows) txOptions(wait time.Duration) sqldb.TxOptions {
+	return sqldb.TxOptions{
+		Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait, Savepoint: e.dialect.Savepoint,
+	}
+}
+
+// lockWait is for how long a change of leader may wait on the server: a little
+// less than for what the caller waits, so that it hears of the server's own end
+// of it.
+func lockWait(ctx context.Context) time.Duration {
+	wait := sqldb.RetryLimit
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline))
+	}
+	return wait * 9 / 10
+}
+
+// change is an Update with everything in the form in which it is stored.
+type change struct {
+	leaderID  string
+	text      any
+	version   int64 // the stored one, to be replaced by version + 1
+	term      int64
+	newLeader bool
+	member    memberChange
+}
+
+func newChange(r *Record, isLeaderChanged bool) (c change, err error) {
+	if r == nil {
+		return c, errors.New("record must not be nil")
+	}
+	c = change{leaderID: r.LeaderID, version: r.Version, newLeader: isLeaderChanged}
+	switch {
+	case r.Version < 0 || r.Version == math.MaxInt64:
+		return c, fmt.Errorf("Version must be at least 0 and below the largest int64, is %d", r.Version)
+	case r.Term > math.MaxInt64:
+		return c, fmt.Errorf("Term must fit into an int64, is %d", r.Term)
+	}
+	if err := checkText("LeaderID", r.LeaderID, maxIDBytes); err != nil {
+		return c, err
+	}
+	c.term = int64(r.Term)
+	if r.Term == 0 {
+		c.term = r.Version + 1 // as members that know no terms number them
+	}
+	c.text, err = r.Value()
+	return c, err
+}
+
+// replace writes every row that c concerns, in the order that all writers of
+// this table keep: leader row, guard rows, member row, record row last, so that
+// nobody's renewal waits for a change that itself waits for a guarded transaction.
+func (e electionRows) replace(ctx context.Context, tx *sql.Tx, c change) error {
+	if c.version == 0 {
+		if err := e.create(ctx, tx); err != nil {
+			return err
+		}
+	}
+	if c.newLeader {
+		if err := e.writeLeader(ctx, tx, c); err != nil {
+			return err
+		}
+	}
+	if err := e.writeMember(ctx, tx, c.member); err != nil {
+		return err
+	}
+	return e.writeRecord(ctx, tx, c)
+}
+
+// create inserts both rows where they are missing, as they are before any
+// Update. Insert first, lock later: locking a row that is not there makes two
+// creators deadlock on some engines.
+func (e electionRows) create(ctx context.Context, tx *sql.Tx) error {
+	if err := e.insert(ctx, tx, leaderRowID, leaderSlot, "", 0); err != nil {
+		return err
+	}
+	err := e.insert(ctx, tx, recordRowID, recordSlot, "", 0)
+	if dialect.Classify(err) == dialect.Conflict {
+		return fmt.Errorf("%w: %w", ErrRecordConflict, err)
+	}
+	return err
+}
+
+// errRowMissing: the leader row was deleted by hand.
+var errRowMissing = fmt.Errorf("the leader row is missing: %w", errors.ErrUnsupported)
+
+// writeLeader puts the new reign where guarded transactions look for it: into
+// the leader row and every guard row that exists, whatever this member's own
+// guarded transactions would use.
+func (e electionRows) writeLeader(ctx context.Context, tx *sql.Tx, c change) error {
+	err := e.exec(ctx, tx, e.leaderUpdate(c))
+	if errors.Is(err, errRowMissing) {
+		err = e.insert(ctx, tx, leaderRowID, leaderSlot, c.leaderID, c.term)
+	}
+	if err != nil {
+		return err
+	}
+	return e.writeStripes(ctx, tx, c)
+}
+
+func (e electionRows) leaderUpdate(c change) dialect.Statement {
+	r := e.leaderRow()
+	return dialect.Statement{
+		Query: "UPDATE % SET leader_id = ?, version = ? WHERE " + r.where, Args: append([]any{c.leaderID, c.term}, r.args...),
+		Missed: errRowMissing,
+	}
+}
+
+func (e electionRows) writeRecord(ctx context.Context, q sqldb.Execer, c change) error {
+	return e.exec(ctx, q, e.recordUpdate(c))
+}
+
+// recordUpdate replaces the record row if it still holds the version that c
+// replaces. The version changes with every write, so that engines that count
+// changed rows and those that count matched rows agree.
+func (e electionRows) recordUpdate(c change) dialect.Statement {
+	r := e.recordRow()
+	return dialect.Statement{
+		Query: e.dialect.BoundedWrite + "UPDATE % SET leader_id = ?, record = ?, version = ? WHERE " + r.where + " AND version = ?",
+		Args:  append(append([]any{c.leaderID, c.text, c.version + 1}, r.args...), c.version), Missed: ErrRecordConflict,
+	}
+}
+
+// exec runs s alone.
+func (e electionRows) exec(ctx context.Context, q sqldb.Execer, s dialect.Statement) error {
+	n, err := sqldb.Exec(ctx, q, e.sql(s.Query), s.Args...)
+	if err == nil && n == 0 {
+		err = s.Missed
+	}
+	return err
+}
