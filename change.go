@@ -17,7 +17,8 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	switch {
 	case err != nil:
 	case change.newLeader || change.version == 0 || change.member.id != "":
-		if err = e.applyWhole(ctx, change); errors.Is(err, errors.ErrUnsupported) {
+		err = e.applyWhole(ctx, change)
+		if errors.Is(err, errors.ErrUnsupported) || dialect.Classify(err) == dialect.Retry {
 			err = e.applyStepwise(ctx, change)
 		}
 	default:
@@ -29,8 +30,9 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	return nil
 }
 
-// applyWhole sends a change of leader as a whole, in fewer round trips. Where that cannot be
-// done, or some row is missing, it changes nothing, and its error wraps errors.ErrUnsupported.
+// applyWhole sends a change of leader as a whole, in one round trip, while nobody is in its
+// way. Its error wraps errors.ErrUnsupported where that cannot be done, or some row is missing,
+// and is of class Retry where somebody is; nothing is changed then.
 func (e electionRows) applyWhole(ctx context.Context, c change) error {
 	if !c.newLeader || c.version == 0 || c.member.id != "" && c.member.from == nil || !e.grown.Load() {
 		return errors.ErrUnsupported
@@ -40,7 +42,7 @@ func (e electionRows) applyWhole(ctx context.Context, c change) error {
 		statements = append(statements, e.memberUpdate(c.member))
 	}
 	err := sqldb.Transact(ctx, e.db, e.dialect, dialect.Transaction{
-		Table: e.quoted, Election: e.election, Wait: lockWait(ctx), Statements: append(statements, e.recordUpdate(c)),
+		Table: e.quoted, Election: e.election, Statements: append(statements, e.recordUpdate(c)),
 	})
 	if err == nil {
 		e.announce(c)

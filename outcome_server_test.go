@@ -49,6 +49,7 @@ func resets() []fate { return []fate{{stored: true}, {stored: false}} }
 type wire struct {
 	mu    sync.Mutex
 	next  *fate // of the next COMMIT
+	sent  int   // packets, or as many at once as a driver sends
 	conns []*wireConn
 }
 
@@ -75,6 +76,18 @@ func (w *wire) cut() {
 	}
 }
 
+// trips returns how many round trips f takes.
+func (w *wire) trips(f func()) int {
+	sent := func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.sent
+	}
+	before := sent()
+	f()
+	return sent() - before
+}
+
 func (w *wire) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	inner, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {
@@ -96,6 +109,7 @@ func openWire(t *testing.T, db *dbtest.Database) (*sql.DB, *wire) {
 		config, err := pgx.ParseConfig(db.DSN)
 		require.NoError(t, err)
 		config.DialFunc = w.dial
+		config.DefaultQueryExecMode = pgx.QueryExecModeExec // every statement with its text
 		handle = stdlib.OpenDB(*config)
 	} else {
 		config, err := mysql.ParseDSN(db.DSN)
@@ -131,7 +145,7 @@ func (c *wireConn) meet(packet []byte) (f *fate, now bool) {
 	defer c.mu.Unlock()
 	text := bytes.TrimRight(packet, "\x00")
 	if c.fate == nil && (bytes.HasSuffix(text, []byte("COMMIT")) || bytes.HasSuffix(text, []byte("commit")) ||
-		bytes.Contains(text, []byte("XA COMMIT"))) {
+		bytes.Contains(text, []byte("XA COMMIT")) || bytes.Contains(text, []byte("THEN COMMIT")) || bytes.Contains(text, []byte("COMMIT\x00"))) {
 		c.wire.mu.Lock()
 		defer c.wire.mu.Unlock()
 		c.fate, c.wire.next, now = c.wire.next, nil, c.wire.next != nil
@@ -140,6 +154,9 @@ func (c *wireConn) meet(packet []byte) (f *fate, now bool) {
 }
 
 func (c *wireConn) Write(packet []byte) (int, error) {
+	c.wire.mu.Lock()
+	c.wire.sent++
+	c.wire.mu.Unlock()
 	f, now := c.meet(packet)
 	switch {
 	case f == nil, now && f.stored:

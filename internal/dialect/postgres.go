@@ -145,13 +145,9 @@ func milliseconds(d time.Duration) string {
 // It rings here already, at no round trip more: the server delivers with the
 // COMMIT, and only then.
 func gatePostgres(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error {
-	_, err := tx.ExecContext(ctx, passGatePostgres(table, election, wait))
+	_, err := tx.ExecContext(ctx, "SELECT "+boundsPostgres(wait)+", pg_advisory_xact_lock("+gateKey(table, election)+"), "+
+		postgresNotify(Subject{Table: table, Election: election}.Key()))
 	return err
-}
-
-func passGatePostgres(table, election string, wait time.Duration) string {
-	return "SELECT " + boundsPostgres(wait) + ", pg_advisory_xact_lock(" + gateKey(table, election) + "), " +
-		postgresNotify(Subject{Table: table, Election: election}.Key())
 }
 
 // postgresLiteral writes a value into a statement's text, whatever the setting

@@ -5,13 +5,10 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Statement is SQL with question marks for its arguments, each an int, an int64 or a
@@ -25,17 +22,19 @@ type Statement struct {
 
 // Transaction is a change of leader whose statements are all known before it begins.
 type Transaction struct {
-	Table, Election string        // of the gate that it has to pass; Table quoted
-	Wait            time.Duration // for locks, at the server
-	Statements      []Statement   // that write rows
+	Table, Election string      // Table quoted
+	Statements      []Statement // that write rows
 }
 
-// Transact runs t on a pinned connection, in one round trip: from BEGIN to COMMIT it waits for
-// its client nowhere. If a statement finds no row, its error Missed is
-// returned and nothing is committed. An error that wraps errors.ErrUnsupported means
-// that nothing was done, as this connection cannot do so, and driver.ErrBadConn that it
-// was dead already. What any other error says of the outcome is for its class to tell.
-// Afterwards the connection is as it was, or closed.
+// Transact runs t on a pinned connection, in one round trip: between BEGIN and COMMIT the
+// server waits neither for the client nor for those who hold its rows. So when the
+// client gives up or dies, what it has sent is committed by then or never will be;
+// and if a guarded transaction is in the way, the error is of class Retry, at once. If
+// a statement finds no row, its error Missed is returned. Of all these, and of one that wraps
+// errors.ErrUnsupported, as this connection cannot do so, nothing is committed;
+// driver.ErrBadConn means that the connection was dead already. What any other
+// error says of the outcome is for its class to tell. Afterwards the connection is
+// as it was, or closed.
 func (d *Dialect) Transact(ctx context.Context, conn *sql.Conn, t Transaction) error {
 	if d.transact == nil {
 		return errors.ErrUnsupported
@@ -57,10 +56,13 @@ func transactMariaDB(ctx context.Context, conn *sql.Conn, t Transaction) error {
 		if s.Missed != nil {
 			needed = append(needed, names[i]+" > 0")
 		}
+		if !strings.HasPrefix(s.Query, "SET STATEMENT ") { // it waits for a renewal at most
+			body.WriteString("SET STATEMENT innodb_lock_wait_timeout=0 FOR ")
+		}
 		body.WriteString(strings.Replace(inline(s.Query, s.Args, mysqlTextLiteral), "%", t.Table, 1) + "; SET " + names[i] + " = ROW_COUNT(); ")
 	}
 	all := strings.Join(names, ", ")
-	err := conn.QueryRowContext(ctx, "SET STATEMENT innodb_lock_wait_timeout="+seconds(t.Wait)+" FOR BEGIN NOT ATOMIC DECLARE "+all+" BIGINT;"+
+	err := conn.QueryRowContext(ctx, "BEGIN NOT ATOMIC DECLARE "+all+" BIGINT;"+
 		" DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;"+
 		" SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION; "+body.String()+
 		"IF "+strings.Join(needed, " AND ")+" THEN COMMIT; ELSE ROLLBACK; END IF; SELECT "+all+"; END").Scan(dest...)
@@ -101,10 +103,16 @@ func transactPostgres(ctx context.Context, conn *sql.Conn, t Transaction) error 
 	return errors.Join(err, raw)
 }
 
+const postgresDivisionByZero = "22012" // what makes a batch stop here
+
+// errGateShut: a guarded transaction or another change is under way.
+var errGateShut = errors.New("somebody has passed the gate")
+
 func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 	batch := new(pgx.Batch)
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
-	batch.Queue(passGatePostgres(t.Table, t.Election, t.Wait))
+	batch.Queue("SELECT set_config('lock_timeout', '1', true), " + // ms; 0 would be no bound
+		"1 / pg_try_advisory_xact_lock(" + gateKey(t.Table, t.Election) + ")::int, " + postgresNotify(Subject{Table: t.Table, Election: t.Election}.Key()))
 	first := batch.Len()
 	d := PostgreSQL()
 	for _, s := range t.Statements {
@@ -115,16 +123,25 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 		batch.Queue(query, s.Args...)
 	}
 	batch.Queue("COMMIT")
+	if pg.IsClosed() {
+		return driver.ErrBadConn
+	}
+	// From here on no error says that nothing was sent: those of a batch are not to be
+	// trusted in that.
 	results := pg.SendBatch(ctx, batch)
-	defer func() { err = errors.Join(err, results.Close()) }()
+	defer func() {
+		if closeErr := results.Close(); err == nil {
+			err = closeErr
+		}
+	}()
 	for i := range batch.Len() {
 		tag, err := results.Exec()
 		code, _ := postgresCode(err)
 		switch at := i - first; {
-		case code == "22012" && at >= 0: // division by zero
+		case code == postgresDivisionByZero && at >= 0:
 			return t.Statements[at].Missed
-		case err != nil && pgconn.SafeToRetry(err):
-			return fmt.Errorf("%w: %w", driver.ErrBadConn, err)
+		case code == postgresDivisionByZero:
+			return errGateShut
 		case err != nil:
 			return err
 		case at == len(t.Statements) && tag.String() != "COMMIT":

@@ -104,18 +104,15 @@ func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.
 	})
 }
 
-// Transact runs t as InTx would, where d and the driver can send it as a whole; else its error
-// wraps errors.ErrUnsupported.
+// Transact is dialect.Transact on a connection of db's. It does not retry.
 func Transact(ctx context.Context, db *sql.DB, d *dialect.Dialect, t dialect.Transaction) error {
-	return Retry(ctx, func() error {
-		return OnLiveConn(func() error {
-			conn, err := db.Conn(ctx)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = conn.Close() }() // fails for one that was discarded
-			return d.Transact(ctx, conn, t)
-		})
+	return OnLiveConn(func() error {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }() // fails for one that was discarded
+		return d.Transact(ctx, conn, t)
 	})
 }
 
