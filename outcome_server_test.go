@@ -347,16 +347,17 @@ func TestCallbackReturnsFromASilentCommit(t *testing.T) {
 		close := func(c *election.Config) {
 			c.LeaseDuration, c.RenewDeadline, c.RenewInterval = 3*time.Second, 2*time.Second, 250*time.Millisecond
 		}
-		outcome := make(chan error, 1)
+		leads, outcome := make(chan bool, 1), make(chan error, 1)
 		p.join("a", storage, close, func(c *election.Config) {
 			c.LeaderCallback = func(ctx context.Context) error {
 				defer p.log.enter(ctx, "a")()
 				line.lose(fate{stored: true, silent: true})
+				leads <- true
 				outcome <- guarded(ctx, storage, "a", func(*sql.Tx) error { return nil })
 				return nil
 			}
 		})
-		waitFor(t, 10*time.Second, "a leads", line.lost)
+		<-leads
 		b := p.join("b", openSQL(t, fresh.Open(t)), close)
 		waitFor(t, 20*time.Second, "b leads", b.IsLeader)
 		p.log.requireSound(t)
