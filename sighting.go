@@ -125,8 +125,8 @@ func (o *observation) seeOwnRow(found []*Member, now time.Duration) {
 	}
 }
 
-// seeAllRows takes in all that is kept apart.
-func (o *observation) seeAllRows(found []*Member, now time.Duration) {
+// seeAllRows takes in all that is kept apart, and its sum.
+func (o *observation) seeAllRows(found []*Member, roster uint64, now time.Duration) {
 	o.rowsRead, o.rowsAt = true, now
 	o.changes++
 	if o.base == nil {
@@ -144,6 +144,6 @@ func (o *observation) seeAllRows(found []*Member, now time.Duration) {
 	}
 	o.rows, o.stale = rows, true
 	o.see(o.base, now)
-	o.rowsRoster = rosterOf(found) // and not the record's: the answer may be an old one
+	o.rowsRoster = roster // and not the record's: the answer may be an old one
 	o.watches = o.base.LeaderID != "" && o.base.LeaderID == o.ownID && o.base.Term == o.ownTerm
 }
