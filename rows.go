@@ -197,6 +197,11 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	switch {
 	case err != nil:
 	case change.newLeader || change.version == 0 || change.member.id != "":
+		if change.version == 0 {
+			if err = sqldb.Retry(ctx, func() error { return e.uncreated(ctx, e.db) }); err != nil {
+				break
+			}
+		}
 		wait := lockWait(ctx)
 		options := e.txOptions(wait)
 		options.Committed = func() { e.announce(change) }
@@ -311,6 +316,9 @@ func (e electionRows) replace(ctx context.Context, tx *sql.Tx, c change) error {
 // creators deadlock on some engines.
 func (e electionRows) create(ctx context.Context, tx *sql.Tx) error {
 	if err := e.insert(ctx, tx, leaderRowID, leaderSlot, "", 0); err != nil {
+		return err
+	}
+	if err := e.uncreated(ctx, tx); err != nil { // the insert has waited for whoever creates it
 		return err
 	}
 	err := e.insert(ctx, tx, recordRowID, recordSlot, "", 0)
