@@ -14,8 +14,7 @@ import (
 )
 
 // What many members ask for together: those in this process, of all elections of one
-// table. The record of the election named "" is asked for alone: it is found by other
-// columns.
+// table.
 
 // shared is what the members of one table can do together.
 type shared struct {
@@ -52,8 +51,14 @@ func elections(names []string) (args []any, places map[string][]int) {
 // readRecords returns what is stored of each election.
 func (t *electionTable) readRecords(ctx context.Context, names []string) ([]foundRows, error) {
 	args, places := elections(names)
-	query := "SELECT election, slot, leader_id, record, version FROM % WHERE election IN " + in(len(args)) + " AND slot IN (?, ?)"
+	args = slices.DeleteFunc(args, func(name any) bool { return name == "" })
 	all := make([]foundRows, len(names))
+	if unnamed := places[""]; len(unnamed) > 0 {
+		if err := t.readUnnamed(ctx, all, unnamed); err != nil || len(args) == 0 {
+			return all, err
+		}
+	}
+	query := "SELECT election, slot, leader_id, record, version FROM % WHERE election IN " + in(len(args)) + " AND slot IN (?, ?)"
 	err := t.query(ctx, query, append(args, recordSlot, leaderSlot), func(rows *sql.Rows) error {
 		var name string
 		var r scannedRow
@@ -66,6 +71,22 @@ func (t *electionTable) readRecords(ctx context.Context, names []string) ([]foun
 		return nil
 	})
 	return all, err
+}
+
+// readUnnamed puts what is stored of the election named "", whose rows are found by
+// their ids, into those places.
+func (t *electionTable) readUnnamed(ctx context.Context, all []foundRows, places []int) error {
+	const query = "SELECT id, leader_id, record, version FROM % WHERE id IN (?, ?)"
+	return t.query(ctx, query, []any{recordRowID, leaderRowID}, func(rows *sql.Rows) error {
+		var r scannedRow
+		if err := rows.Scan(&r.place, &r.leader, &r.text, &r.version); err != nil {
+			return err
+		}
+		for _, i := range places {
+			all[i].add(r, recordRowID)
+		}
+		return nil
+	})
 }
 
 // foundMembers is what is kept apart of one election. Nobody changes it: a thousand
