@@ -48,6 +48,7 @@ func (k *call) aside() bool { return k.kind == callAll || k.kind == callEvict }
 type reply struct {
 	record  *Record
 	members []*Member
+	roster  uint64 // of all members
 	err     error
 }
 
@@ -112,7 +113,15 @@ func (c *caller) own(now clock.Instant, round *call, base *Record, id string) *c
 // all starts the reading of all that is kept apart.
 func (c *caller) all(now clock.Instant) *call {
 	k := &call{kind: callAll, giveUp: now.Mono + c.timeout}
-	c.start(k, now, func(ctx context.Context) reply { return c.members(ctx) })
+	c.start(k, now, func(ctx context.Context) reply {
+		if rows, ok := rowsOf(c.storage); ok {
+			found, err := rows.allMembers(ctx)
+			return reply{members: found.members, roster: found.roster, err: err}
+		}
+		r := c.members(ctx)
+		r.roster = rosterOf(r.members)
+		return r
+	})
 	return k
 }
 

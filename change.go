@@ -51,6 +51,11 @@ func (e electionRows) applyWhole(ctx context.Context, c change) error {
 }
 
 func (e electionRows) applyStepwise(ctx context.Context, c change) error {
+	if c.version == 0 {
+		if err := sqldb.Retry(ctx, func() error { return e.uncreated(ctx, e.db) }); err != nil {
+			return err
+		}
+	}
 	wait := lockWait(ctx)
 	options := e.txOptions(wait)
 	options.Committed = func() { e.announce(c) }
@@ -161,9 +166,26 @@ func (e electionRows) create(ctx context.Context, tx *sql.Tx) error {
 	if err := e.insert(ctx, tx, leaderRowID, leaderSlot, "", 0); err != nil {
 		return err
 	}
+	if err := e.uncreated(ctx, tx); err != nil { // the insert has waited for whoever creates it
+		return err
+	}
 	err := e.insert(ctx, tx, recordRowID, recordSlot, "", 0)
 	if dialect.Classify(err) == dialect.Conflict {
 		return fmt.Errorf("%w: %w", ErrRecordConflict, err)
+	}
+	return err
+}
+
+// uncreated returns ErrRecordConflict if the record is there, as it is after any Update.
+// Members that come to an empty table all try to create the record, and all but one in
+// vain: that shall cost them little, and the one no time, as transactions that write the
+// same rows only to lose wait for each other on every engine.
+func (e electionRows) uncreated(ctx context.Context, q sqldb.Execer) error {
+	r := e.recordRow()
+	r.where += " AND version > 0"
+	n, err := e.count(ctx, q, r)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("it was created meanwhile: %w", ErrRecordConflict)
 	}
 	return err
 }

@@ -192,9 +192,9 @@ func (c *campaign) handoverFor(q request, now clock.Instant) (*handover, error) 
 	case c.cfg.ID:
 		return nil, nil
 	}
-	heir, ok := c.self.record.FindMember(q.target)
+	heir := c.self.entryOf(q.target)
 	switch {
-	case !ok:
+	case heir == nil:
 		return nil, fmt.Errorf("%w: %q is not a member", ErrUnknownMember, q.target)
 	case c.self.expired(q.target, now.Mono) && (c.self.watches || c.self.rows[q.target] == nil):
 		return nil, fmt.Errorf("%w: %q has been silent for its whole lease", ErrUnknownMember, q.target)

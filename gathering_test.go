@@ -208,6 +208,9 @@ func TestRenewalsTogether(t *testing.T) {
 		storages := make([]*SQLStorage, n)
 		for i := range n {
 			storages[i] = s.Election(fmt.Sprintf("shard '%02d", i))
+			if i == 0 {
+				storages[i] = s
+			}
 			own[i] = &Member{ID: "f", Nonce: "n", Renewals: 1}
 			records[i] = &Record{LeaderID: "a", Term: 1}
 			require.NoError(t, storages[i].UpdateWithMember(t.Context(), records[i], true, nil, own[i]))
@@ -274,5 +277,43 @@ func TestRenewalsTogether(t *testing.T) {
 		}
 		reading.Wait()
 		assert.Less(t, len(statements.Take()), 2*n, "of %d reads", 4*n)
+	})
+}
+
+// Members of one election in one process that look at all others at the same time
+// share what they see. What a user of the storage gets is the user's own.
+func TestMembersShareOnePicture(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		s, err := NewSQLStorage(db.Open(t), "")
+		require.NoError(t, err)
+		for _, e := range []*SQLStorage{s, s.Election("shard")} {
+			for _, id := range []string{"b", "a"} {
+				require.NoError(t, e.UpdateMember(t.Context(), nil, &Member{ID: id, Nonce: "n", Renewals: 1, Labels: map[string]string{"k": "v"}}))
+			}
+			all, err := s.rows.shared.members.all(t.Context(), []string{e.rows.election, "none", e.rows.election})
+			require.NoError(t, err)
+			require.Empty(t, all[1].members)
+			require.Len(t, all[0].members, 2)
+			require.Equal(t, "a", all[0].members[0].ID)
+			require.Same(t, all[0].members[0], all[2].members[0])
+			require.Equal(t, rosterOf(all[0].members), all[0].roster)
+
+			ctx := withPatience(t.Context(), 50*time.Millisecond)
+			found := make([][]*Member, 3)
+			var asking sync.WaitGroup
+			for i := range found {
+				asking.Go(func() {
+					members, err := e.GetMembers(ctx)
+					assert.NoError(t, err)
+					members[0].Labels["k"], members[1] = fmt.Sprint(i), nil
+					found[i] = members
+				})
+			}
+			asking.Wait()
+			for i, members := range found {
+				require.Equal(t, fmt.Sprint(i), members[0].Labels["k"])
+			}
+		}
 	})
 }

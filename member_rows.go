@@ -97,33 +97,42 @@ func (e electionRows) keepsApart(ctx context.Context) error {
 
 // getMembers is MemberStorage.GetMembers.
 func (e electionRows) getMembers(ctx context.Context, ids []string) (found []*Member, err error) {
+	if len(ids) == 0 {
+		all, err := e.allMembers(ctx)
+		return (&Record{Members: all.members}).Clone().Members, err
+	}
 	if err = e.hasPlace(ctx); err == nil {
-		found, err = e.findMembers(ctx, ids)
+		err = sqldb.Retry(ctx, func() (err error) {
+			found, err = e.readMembers(ctx, ids)
+			return err
+		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("election: read members of %v: %w", e, err)
+		return nil, e.readingMembers(err)
 	}
 	return found, nil
 }
 
-func (e electionRows) findMembers(ctx context.Context, ids []string) (found []*Member, err error) {
-	if e.election != "" && len(ids) == 0 {
-		if found, shared, err := e.shared.members.ask(ctx, e.election); shared {
-			return found, err
+func (e electionRows) readingMembers(err error) error {
+	return fmt.Errorf("election: read members of %v: %w", e, err)
+}
+
+// allMembers returns all that is kept apart. It is not the caller's to change: others
+// that asked for it at the same time share it.
+func (e electionRows) allMembers(ctx context.Context) (found foundMembers, err error) {
+	if err = e.hasPlace(ctx); err == nil {
+		shared := false
+		if found, shared, err = e.shared.members.ask(ctx, e.election); !shared {
+			found, err = e.readMembersOf(ctx)
 		}
 	}
-	err = sqldb.Retry(ctx, func() (err error) {
-		found, err = e.readMembers(ctx, ids)
-		return err
-	})
-	return found, err
+	if err != nil {
+		return foundMembers{}, e.readingMembers(err)
+	}
+	return found, nil
 }
 
 func (e electionRows) readMembers(ctx context.Context, ids []string) ([]*Member, error) {
-	if len(ids) == 0 {
-		all, err := e.readAllMembers(ctx, []string{e.election})
-		return all[0], err
-	}
 	args := []any{e.election}
 	for _, id := range ids {
 		args = append(args, memberSlot(id))
@@ -152,18 +161,7 @@ func (e electionRows) updateMember(ctx context.Context, before, after *Member) e
 	if err == nil {
 		err = e.keepsApart(ctx)
 	}
-	switch {
-	case err != nil:
-	case c.from == nil:
-		wait := lockWait(ctx)
-		options := e.txOptions(wait)
-		err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
-			if err := e.dialect.Bound(ctx, tx, wait); err != nil {
-				return err
-			}
-			return e.writeMember(ctx, tx, c)
-		})
-	default:
+	if err == nil {
 		err = e.renewMember(ctx, c)
 	}
 	if err != nil {
@@ -174,7 +172,7 @@ func (e electionRows) updateMember(ctx context.Context, before, after *Member) e
 
 // renewMember is as renewRecord.
 func (e electionRows) renewMember(ctx context.Context, c memberChange) error {
-	if c.to != nil {
+	if c.from != nil && c.to != nil {
 		renewed, err := e.renewTogether(ctx, renewal{e.election, memberSlot(c.id), *c.from, *c.to, c.id, c.text})
 		if renewed || err != nil {
 			return err
@@ -207,20 +205,24 @@ func (e electionRows) memberUpdate(c memberChange) dialect.Statement {
 	return s
 }
 
-// insertMember makes room, and then fills it as an update does: the statement that
-// passes over existing rows passes over values that the columns cannot hold, too.
+// insertMember adds the row unless it exists, in one statement. It does not pass over
+// existing rows as insertRow does: where only INSERT IGNORE can, that would cut values
+// which the columns cannot hold. There an existing row is an error of the statement.
 func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c memberChange) error {
-	r := e.memberRow(c.id)
-	inserted, err := e.insertRow(ctx, q, r, newRow{
-		"id": nil, "leader_id": "", "record": "", "version": 0, "election": e.election, "slot": memberSlot(c.id),
-	})
-	if err == nil && !inserted {
-		err = fmt.Errorf("entry of %q: %w", c.id, ErrRecordConflict)
+	query := e.sql(e.dialect.BoundedWrite + "INSERT INTO % (id, leader_id, record, version, election, slot) VALUES (?, ?, ?, ?, ?, ?) " +
+		e.dialect.SkipExisting)
+	const draws = 20 // as in insertRow
+	for range draws {
+		n, err := sqldb.Exec(ctx, q, query, rowID(), c.id, c.text, *c.to, e.election, memberSlot(c.id))
+		if n == 1 || err != nil && dialect.Classify(err) != dialect.Conflict {
+			return err
+		}
+		switch n, err := e.count(ctx, q, e.memberRow(c.id)); { // or is it the id that is taken?
+		case err != nil:
+			return err
+		case n > 0:
+			return fmt.Errorf("entry of %q: %w", c.id, ErrRecordConflict)
+		}
 	}
-	if err != nil {
-		return err
-	}
-	_, err = sqldb.Exec(ctx, q, e.sql(e.dialect.BoundedWrite+"UPDATE % SET leader_id = ?, record = ?, version = ? WHERE "+r.where),
-		append([]any{c.id, c.text, *c.to}, r.args...)...)
-	return err
+	return fmt.Errorf("no free id for the entry of %q", c.id)
 }

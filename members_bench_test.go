@@ -3,6 +3,8 @@ package election_test
 import (
 	"fmt"
 	"os"
+	"runtime"
+	"runtime/metrics"
 	"testing"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 //	bytes         each member's, both ways, in a RenewInterval
 //	dropped       most members that the leader missed at any moment since
 //	changes       of leader since
+//	cores         that the process, the proxy included, keeps busy since
 //
 // Run it with -benchtime=1x.
 func BenchmarkMembers(b *testing.B) {
@@ -62,7 +65,7 @@ func members(b *testing.B, db *dbtest.Database, n int, latency, length time.Dura
 	}
 	led, changes, dropped := c.leader(), 0, 0
 	statements.Take()
-	bytes, began := proxy.Passed(), time.Now()
+	bytes, busy, began := proxy.Passed(), cpuSeconds(), time.Now()
 	for time.Since(began) < length {
 		<-tick.C
 		dropped = max(dropped, n-c.known())
@@ -70,10 +73,20 @@ func members(b *testing.B, db *dbtest.Database, n int, latency, length time.Dura
 			led, changes = now, changes+1
 		}
 	}
-	intervals := time.Since(began).Seconds() / election.DefaultRenewInterval.Seconds()
+	seconds := time.Since(began).Seconds()
+	intervals := seconds / election.DefaultRenewInterval.Seconds()
+	b.ReportMetric((cpuSeconds()-busy)/seconds, "cores")
 	b.ReportMetric(joined.Seconds(), "s-to-join")
 	b.ReportMetric(float64(len(statements.Take()))/float64(n)/intervals, "statements")
 	b.ReportMetric(float64(proxy.Passed()-bytes)/float64(n)/intervals, "bytes")
 	b.ReportMetric(float64(dropped), "dropped")
 	b.ReportMetric(float64(changes), "changes")
+}
+
+// cpuSeconds is for how long this process has kept cores busy.
+func cpuSeconds() float64 {
+	runtime.GC() // what is read is as of the last one
+	cpu := []metrics.Sample{{Name: "/cpu/classes/total:cpu-seconds"}, {Name: "/cpu/classes/idle:cpu-seconds"}}
+	metrics.Read(cpu)
+	return cpu[0].Value.Float64() - cpu[1].Value.Float64()
 }

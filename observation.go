@@ -3,8 +3,6 @@ package election
 import (
 	"encoding/json"
 	"hash/fnv"
-	"maps"
-	"slices"
 	"time"
 )
 
@@ -21,7 +19,6 @@ type observation struct {
 	ownLease        time.Duration
 
 	base    *Record       // the newest record seen; nil before the first
-	record  *Record       // the same, with the entries that are kept apart
 	history string        // the last one seen, whoever dropped it since
 	term    uint64        // the highest term seen
 	longest time.Duration // the longest lease seen, our own included
@@ -38,18 +35,10 @@ type observation struct {
 
 	leader  reignSight
 	nominee nomineeSight
-	members map[string]sighting
-}
-
-// sighting is what was last seen of one member's entry.
-type sighting struct {
-	nonce     string
-	renewals  uint64
-	renewTime time.Time
-	lease     time.Duration
-	since     time.Duration // the moment it was last seen to have changed
-	first     time.Duration // the moment of first sight
-	advances  int           // how often it changed since then
+	members map[string]sighting // everybody's, in the record or apart
+	entries map[string]*Member  // those in base, by ID
+	others  []seenMember        // who is in rows, but not in base, nor this member; sorted by ID, and never changed
+	stale   bool                // rows were replaced since members and others were made of them
 }
 
 // reignSight is the recorded reign and the last moment at which it gave a sign
@@ -103,50 +92,21 @@ func (o *observation) see(rec *Record, now time.Duration) {
 		o.history = rec.History
 	}
 	o.watches = o.watches && rec.LeaderID == o.ownID && rec.Term == o.ownTerm
-	rec = o.whole(rec)
-	members := make(map[string]sighting, len(rec.Members))
-	for _, m := range rec.Members {
-		s := o.sight(m, now)
-		o.longest = max(o.longest, s.lease)
-		members[m.ID] = s
-	}
-	o.seeLeader(rec, members, now)
-	o.members = members
+	last := o.members[rec.LeaderID]
+	o.seeMembers(rec, now)
+	o.seeLeader(rec, o.members[rec.LeaderID], last, now)
 	if rec.Nominee == nil {
 		o.nominee = nomineeSight{}
 	} else if o.nominee.Nominee != *rec.Nominee {
 		o.nominee = nomineeSight{*rec.Nominee, now}
 	}
-	o.record = rec
-}
-
-// sight compares an entry with what was last seen of it. An older member that
-// rewrites the record drops everybody's nonce and counter: that alone is no sign
-// of life.
-func (o *observation) sight(m *Member, now time.Duration) sighting {
-	s := sighting{nonce: m.Nonce, renewals: m.Renewals, renewTime: m.RenewTime, lease: m.lease(o.ownLease), since: now, first: now}
-	last, known := o.members[m.ID]
-	if !known {
-		return s
-	}
-	if m.Nonce != "" && m.Nonce == last.nonce && m.Renewals < last.renewals {
-		return last // an older copy of it, kept apart
-	}
-	s.since, s.first, s.advances = last.since, last.first, last.advances
-	counted := m.Nonce != "" && (m.Nonce != last.nonce || m.Renewals != last.renewals)
-	restored := last.nonce == "" && m.RenewTime.Equal(last.renewTime)
-	if !m.RenewTime.Equal(last.renewTime) || (counted && !restored) {
-		s.since, s.advances = now, last.advances+1
-	}
-	return s
 }
 
 // seeLeader keeps the moment of the recorded reign's last sign of life. Where
 // the record names this member in a reign of an earlier process, only that
 // process's entry is a sign of it; our own is not.
-func (o *observation) seeLeader(rec *Record, members map[string]sighting, now time.Duration) {
-	entry, last := members[rec.LeaderID], o.members[rec.LeaderID]
-	_, there := o.base.FindMember(rec.LeaderID) // a member row is no sign of its reign
+func (o *observation) seeLeader(rec *Record, entry, last sighting, now time.Duration) {
+	_, there := o.entries[rec.LeaderID] // a member row is no sign of its reign
 	wasThere := o.leader.there
 	ofAnother := rec.LeaderID == o.ownID && entry.nonce == o.ownNonce && rec.Term != o.ownTerm
 	switch {
@@ -191,64 +151,6 @@ func (o *observation) lives(id string) bool {
 func (o *observation) expired(id string, now time.Duration) bool {
 	s, ok := o.members[id]
 	return ok && now >= s.since+s.lease
-}
-
-// whole is rec together with the entries that are kept apart. Where one member
-// has two, the later one of the same process counts, else that in the record:
-// that of the process which leads, or led.
-func (o *observation) whole(rec *Record) *Record {
-	if len(o.rows) == 0 {
-		return rec
-	}
-	whole := *rec
-	whole.Members = slices.Clone(rec.Members)
-	inside := make(map[string]int, len(rec.Members))
-	for i, m := range rec.Members {
-		inside[m.ID] = i
-	}
-	for id, row := range o.rows {
-		switch i, twice := inside[id]; {
-		case !twice:
-			whole.Members = append(whole.Members, row)
-		case row.Nonce != "" && row.Nonce == rec.Members[i].Nonce && row.Renewals > rec.Members[i].Renewals:
-			whole.Members[i] = row
-		}
-	}
-	return &whole
-}
-
-// seeRows takes in what is kept apart: all of it, or what is kept under id.
-func (o *observation) seeRows(found []*Member, id string, now time.Duration) {
-	rows := make(map[string]*Member, max(len(found), len(o.rows)))
-	if id != "" {
-		maps.Copy(rows, o.rows)
-		delete(rows, id)
-	}
-	for _, m := range found {
-		if last, ok := o.rows[m.ID]; ok && id == "" && last.Nonce == m.Nonce && last.Renewals > m.Renewals {
-			m = last // from a replica that lags
-		}
-		rows[m.ID] = m
-	}
-	if own, ok := o.rows[o.ownID]; ok && id == "" {
-		rows[o.ownID] = own // what is written next builds on what was read or written for that
-	}
-	o.rows = rows
-	if o.base != nil {
-		o.see(o.base, now)
-	}
-}
-
-// seeAllRows takes in all that is kept apart.
-func (o *observation) seeAllRows(found []*Member, now time.Duration) {
-	o.rowsRead, o.rowsAt = true, now
-	o.changes++
-	if o.base == nil {
-		return
-	}
-	o.seeRows(found, "", now)
-	o.rowsRoster = rosterOf(found) // and not the record's: the answer may be an old one
-	o.watches = o.base.LeaderID != "" && o.base.LeaderID == o.ownID && o.base.Term == o.ownTerm
 }
 
 // readPerMember is how rarely a follower reads again what is kept apart, for each
@@ -301,8 +203,8 @@ func rosterOf(rows []*Member) uint64 {
 func (o *observation) loseHistory(now time.Duration) {
 	o.barred = now + o.longest
 	o.changes++
-	o.base, o.record, o.rows, o.rowsRead, o.history = nil, nil, map[string]*Member{}, false, ""
-	o.members = map[string]sighting{}
+	o.base, o.rows, o.rowsRead, o.history = nil, map[string]*Member{}, false, ""
+	o.members, o.entries, o.others, o.stale = map[string]sighting{}, nil, nil, false
 	o.leader = reignSight{since: now}
 	o.nominee = nomineeSight{}
 }

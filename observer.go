@@ -129,7 +129,7 @@ func (o *observer) poll(ctx context.Context, calls *caller) time.Duration {
 		return began.Mono
 	}
 	if r, ok = o.await(ctx, calls, calls.all(o.clock.Read())); ok {
-		o.seen.seeAllRows(r.members, o.clock.Now().Mono)
+		o.seen.seeAllRows(r.members, r.roster, o.clock.Now().Mono)
 	}
 	return began.Mono
 }

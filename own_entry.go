@@ -84,8 +84,8 @@ func (p *participant) wrote(renewTime time.Time) bool {
 // that is a rival. Without one it may also be an earlier process's entry in a
 // restored record: this member starts anew, and learns whether the other one lives.
 func (p *participant) replaced(rec *Record, now time.Duration) bool {
-	own, ok := p.whole(rec).FindMember(p.cfg.ID)
-	return ok && p.joined && p.identify(own, now) == entryRival
+	own := p.entryIn(rec, p.cfg.ID)
+	return own != nil && p.joined && p.identify(own, now) == entryRival
 }
 
 // needsOwn reports whether what is kept apart under the own ID has to be read
@@ -95,7 +95,7 @@ func (p *participant) needsOwn() bool { return p.apart && (!p.joined || !p.ownRe
 // seeOwn takes in what is kept apart under the own ID.
 func (p *participant) seeOwn(found []*Member, now time.Duration) {
 	p.evicted = len(found) == 0 && (p.evicted || p.expired(p.cfg.ID, now))
-	p.seeRows(found, p.cfg.ID, now)
+	p.seeOwnRow(found, now)
 	p.ownRead = true
 	for _, m := range found {
 		if m.Nonce == p.ownNonce && m.Renewals > p.acked {
@@ -106,5 +106,5 @@ func (p *participant) seeOwn(found []*Member, now time.Duration) {
 
 // cannotKeepApart is told by a storage that has no place for entries (any more).
 func (p *participant) cannotKeepApart() {
-	p.apart, p.ownRead, p.kept, p.rows = false, true, nil, map[string]*Member{}
+	p.apart, p.ownRead, p.kept, p.rows, p.stale = false, true, nil, map[string]*Member{}, true
 }

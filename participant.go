@@ -90,8 +90,7 @@ func changesLeader(rec, next *Record) bool {
 // plan decides on the next write. rec is the record that was read, without what is
 // kept apart; it may be older than what was seen before, and is left as it is.
 func (p *participant) plan(rec *Record, now clock.Instant, w want) write {
-	own, _ := p.whole(rec).FindMember(p.cfg.ID)
-	switch whose := p.identify(own, now.Mono); {
+	switch whose := p.identify(p.entryIn(rec, p.cfg.ID), now.Mono); {
 	case whose == entryOwn || p.joined && p.isOld(rec):
 		// Under an old record an entry of an earlier process proves no rival.
 		// Writing on it tells a lagging replica from a history that went back.
@@ -260,12 +259,12 @@ func (p *participant) free(rec *Record, recorded bool, now time.Duration) bool {
 // order that is the same for all who see the same members, and another one in each
 // term: so that a thousand candidates do not write at once.
 func (p *participant) rank() (before int) {
-	if p.record == nil || p.named(p.record.Nominee) {
+	if p.base == nil || p.named(p.base.Nominee) {
 		return 0
 	}
 	own := drawLot(p.cfg.ID, p.term)
-	for _, m := range p.record.Members {
-		if m.ID != p.record.LeaderID && drawLot(m.ID, p.term) < own {
+	for id := range p.members {
+		if id != p.base.LeaderID && drawLot(id, p.term) < own {
 			before++
 		}
 	}
@@ -280,7 +279,7 @@ func drawLot(id string, term uint64) uint64 {
 
 // freeAt is the moment from which free may hold for the newest record seen.
 func (p *participant) freeAt() time.Duration {
-	switch rec := p.record; {
+	switch rec := p.base; {
 	case rec == nil || p.recorded(rec):
 		return p.barred
 	case rec.LeaderID == "":

@@ -72,7 +72,7 @@ func (c *campaign) take(r reply, now clock.Instant) {
 	case k.kind == callUpdate:
 		c.acknowledged(k, now)
 	case k.kind == callAll:
-		c.readMembers(r.members, now)
+		c.readMembers(r, now)
 	default:
 		c.rest(now)
 	}
@@ -209,14 +209,15 @@ func (c *campaign) acknowledged(k *call, now clock.Instant) {
 func (c *campaign) lookAround(now clock.Instant) {
 	c.rest(now)
 	if c.self.apart && !c.stopping && !c.caller.busy() && c.self.wantsRows(now.Mono, c.cfg.RenewInterval) {
+		c.caller.patience = c.cfg.RenewInterval / 20 // nothing hangs on it
 		c.call = c.caller.all(c.clock.Read())
 	}
 }
 
 // readMembers takes in all that is kept apart. The leader removes what has stood
 // still for its lease.
-func (c *campaign) readMembers(found []*Member, now clock.Instant) {
-	c.self.seeAllRows(found, now.Mono)
+func (c *campaign) readMembers(all reply, now clock.Instant) {
+	c.self.seeAllRows(all.members, all.roster, now.Mono)
 	c.rest(now)
 	if silent := c.self.silent(now.Mono); len(silent) > 0 && c.reign != nil && !c.caller.busy() {
 		const some = 32 // in one go: nothing hangs on it, and the renewal waits

@@ -85,10 +85,8 @@ func (e electionRows) get(ctx context.Context) (*Record, error) {
 }
 
 func (e electionRows) find(ctx context.Context) (found foundRows, err error) {
-	if e.election != "" {
-		if found, shared, err := e.shared.records.ask(ctx, e.election); shared {
-			return found, err
-		}
+	if found, shared, err := e.shared.records.ask(ctx, e.election); shared {
+		return found, err
 	}
 	err = sqldb.Retry(ctx, func() (err error) {
 		found, err = e.read(ctx)
@@ -110,20 +108,8 @@ type storedRow struct {
 }
 
 func (e electionRows) read(ctx context.Context) (found foundRows, err error) {
-	if e.election != "" {
-		all, err := e.readRecords(ctx, []string{e.election})
-		return all[0], err
-	}
-	err = e.query(ctx, "SELECT id, leader_id, record, version FROM % WHERE id IN (?, ?)", []any{recordRowID, leaderRowID},
-		func(rows *sql.Rows) error {
-			var r scannedRow
-			if err := rows.Scan(&r.place, &r.leader, &r.text, &r.version); err != nil {
-				return err
-			}
-			found.add(r, recordRowID)
-			return nil
-		})
-	return found, err
+	all, err := e.readRecords(ctx, []string{e.election})
+	return all[0], err
 }
 
 // scannedRow is a record or leader row as it comes; place tells which.

@@ -1,20 +1,22 @@
 package election
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// What many elections of one table ask for together. The election named "" is asked
-// for alone: its rows are found by other columns.
+// What many members ask for together: those in this process, of all elections of one
+// table.
 
-// shared is what the elections of one table can do together.
+// shared is what the members of one table can do together.
 type shared struct {
 	records  gathering[string, foundRows]
 	members  gathering[string, foundMembers]
@@ -26,10 +28,7 @@ func (t *electionTable) share() {
 		err = sqldb.Retry(ctx, func() (err error) { found, err = t.readRecords(ctx, elections); return err })
 		return found, err
 	}
-	t.shared.members.all = func(ctx context.Context, elections []string) (found []foundMembers, err error) {
-		err = sqldb.Retry(ctx, func() (err error) { found, err = t.readAllMembers(ctx, elections); return err })
-		return found, err
-	}
+	t.shared.members.all = t.readAllMembers
 	if t.dialect.UpdateMany != nil {
 		t.shared.renewals.all = t.renew
 	}
@@ -52,8 +51,14 @@ func elections(names []string) (args []any, places map[string][]int) {
 // readRecords returns what is stored of each election.
 func (t *electionTable) readRecords(ctx context.Context, names []string) ([]foundRows, error) {
 	args, places := elections(names)
-	query := "SELECT election, slot, leader_id, record, version FROM % WHERE election IN " + in(len(args)) + " AND slot IN (?, ?)"
+	args = slices.DeleteFunc(args, func(name any) bool { return name == "" })
 	all := make([]foundRows, len(names))
+	if unnamed := places[""]; len(unnamed) > 0 {
+		if err := t.readUnnamed(ctx, all, unnamed); err != nil || len(args) == 0 {
+			return all, err
+		}
+	}
+	query := "SELECT election, slot, leader_id, record, version FROM % WHERE election IN " + in(len(args)) + " AND slot IN (?, ?)"
 	err := t.query(ctx, query, append(args, recordSlot, leaderSlot), func(rows *sql.Rows) error {
 		var name string
 		var r scannedRow
@@ -68,29 +73,81 @@ func (t *electionTable) readRecords(ctx context.Context, names []string) ([]foun
 	return all, err
 }
 
-// foundMembers is what is kept apart of one election.
-type foundMembers []*Member
+// readUnnamed puts what is stored of the election named "", whose rows are found by
+// their ids, into those places.
+func (t *electionTable) readUnnamed(ctx context.Context, all []foundRows, places []int) error {
+	const query = "SELECT id, leader_id, record, version FROM % WHERE id IN (?, ?)"
+	return t.query(ctx, query, []any{recordRowID, leaderRowID}, func(rows *sql.Rows) error {
+		var r scannedRow
+		if err := rows.Scan(&r.place, &r.leader, &r.text, &r.version); err != nil {
+			return err
+		}
+		for _, i := range places {
+			all[i].add(r, recordRowID)
+		}
+		return nil
+	})
+}
+
+// foundMembers is what is kept apart of one election. Nobody changes it: a thousand
+// members in one process have one such picture, not a thousand.
+type foundMembers struct {
+	members []*Member // sorted by ID
+	roster  uint64    // of members
+}
+
+func newFoundMembers(members []*Member) foundMembers {
+	kept := Record{Members: members}
+	kept.dropUnreadable()
+	slices.SortFunc(kept.Members, func(a, b *Member) int { return cmp.Compare(a.ID, b.ID) })
+	return foundMembers{kept.Members, rosterOf(kept.Members)}
+}
 
 // readAllMembers returns the member rows of each election.
 func (t *electionTable) readAllMembers(ctx context.Context, names []string) ([]foundMembers, error) {
 	args, places := elections(names)
 	query := "SELECT election, leader_id, record FROM % WHERE election IN " + in(len(args)) + " AND slot >= ?"
-	all := make([]foundMembers, len(names))
-	err := t.query(ctx, query, append(args, firstMember), func(rows *sql.Rows) error {
-		var name string
-		var id, text sql.NullString
-		if err := rows.Scan(&name, &id, &text); err != nil {
-			return err
-		}
-		for _, i := range places[name] {
+	var members map[string][]*Member
+	err := sqldb.Retry(ctx, func() error {
+		members = make(map[string][]*Member, len(places))
+		return t.query(ctx, query, append(args, firstMember), func(rows *sql.Rows) error {
+			var name string
+			var id, text sql.NullString
+			if err := rows.Scan(&name, &id, &text); err != nil {
+				return err
+			}
 			// One that somebody has spoilt shall not hide all others.
 			if m := new(Member); json.Unmarshal([]byte(text.String), m) == nil && m.ID == id.String {
-				all[i] = append(all[i], m)
+				members[name] = append(members[name], m)
 			}
-		}
-		return nil
+			return nil
+		})
 	})
+	all := make([]foundMembers, len(names))
+	for name, at := range places {
+		found := newFoundMembers(members[name])
+		for _, i := range at {
+			all[i] = found
+		}
+	}
 	return all, err
+}
+
+func (e electionRows) readMembersOf(ctx context.Context) (foundMembers, error) {
+	all, err := e.readAllMembers(ctx, []string{e.election})
+	return all[0], err
+}
+
+// rowsOf returns the rows behind a storage of this library. A type that embeds one is
+// none: it may have methods of its own.
+func rowsOf(s Storage) (electionRows, bool) {
+	switch s := s.(type) {
+	case *SQLStorage:
+		return s.rows, true
+	case *ORMStorage:
+		return s.rows, true
+	}
+	return electionRows{}, false
 }
 
 func (t *electionTable) query(ctx context.Context, query string, args []any, each func(*sql.Rows) error) error {
@@ -164,7 +221,7 @@ func (t *electionTable) renew(ctx context.Context, renewals []renewal) ([]bool, 
 // renewTogether reports whether r took place, together with others. If it did not,
 // without an error, it is to be tried alone.
 func (e electionRows) renewTogether(ctx context.Context, r renewal) (renewed bool, err error) {
-	if e.election == "" {
+	if e.election == "" && r.slot == recordSlot {
 		return false, nil
 	}
 	renewed, _, err = e.shared.renewals.ask(ctx, r)

@@ -16,40 +16,48 @@ type view struct {
 	clock      clock.Clock
 	leadership Leadership
 	until      time.Duration // when the leader's lease is over here
-	members    []seenMember  // sorted by ID
+	others     []seenMember  // shared with other views
+	recent     []seenMember  // and this member, and who is in the record: they count before others
+	vouched    bool          // the leader watches for us what is kept apart
 	changes    int           // of the observation, up to which it goes
 	state      State
 	renewedAt  time.Time
 	err        error
 }
 
+// seenMember is an entry as it is shown. Nobody changes it any more.
 type seenMember struct {
 	*Member
-	until time.Duration
+	until, lease time.Duration
+	apart        bool
 }
 
-// show makes the view of what o has seen. The view shares the entries of o's
-// record, which nobody changes any more.
+// of is what s shows of the entry m, which it was made of.
+func (s sighting) of(m *Member, apart bool) seenMember {
+	return seenMember{m, s.since + s.lease, s.lease, apart}
+}
+
+// show makes the view of what o has seen. What it takes does not depend on how many
+// members are kept apart: others is shared, and the rest is left to the readers.
 func (o *observation) show(c clock.Clock, scope string) view {
 	v := view{clock: c, until: o.takeOverAt(), changes: o.changes}
-	if o.record == nil {
+	if o.base == nil {
 		return v
 	}
-	v.leadership = Leadership{Term: o.record.Term, scope: scope}
-	for _, m := range o.record.Members {
-		if s, ok := o.members[m.ID]; ok {
-			until := s.since + s.lease
-			if _, apart := o.rows[m.ID]; apart && !o.watches && o.watched() {
-				until = max(until, v.until+s.lease) // the leader watches it for us
-			}
-			v.members = append(v.members, seenMember{m, until})
-		}
-		if m.ID == o.record.LeaderID {
-			v.leadership.Leader = m
-		}
+	v.leadership = Leadership{Leader: o.entryOf(o.base.LeaderID), Term: o.base.Term, scope: scope}
+	v.others, v.vouched = o.others, !o.watches && o.watched()
+	for id := range o.entries {
+		v.recent = append(v.recent, o.shown(id))
 	}
-	slices.SortFunc(v.members, func(a, b seenMember) int { return cmp.Compare(a.ID, b.ID) })
+	if _, inside := o.entries[o.ownID]; !inside && o.rows[o.ownID] != nil {
+		v.recent = append(v.recent, o.shown(o.ownID))
+	}
 	return v
+}
+
+func (o *observation) shown(id string) seenMember {
+	_, apart := o.rows[id]
+	return o.members[id].of(o.entryOf(id), apart)
 }
 
 // current is the leadership if its lease is valid now; else its term alone. Its
@@ -77,12 +85,27 @@ func (v *view) live() []*Member {
 		return members
 	}
 	now := v.clock.Now().Mono
-	for _, m := range v.members {
-		if now < m.until {
+	shown := make(map[string]bool, len(v.recent))
+	for _, m := range v.recent {
+		shown[m.ID] = true
+		if now < v.validUntil(m) {
 			members = append(members, m.Clone())
 		}
 	}
+	for _, m := range v.others {
+		if !shown[m.ID] && now < v.validUntil(m) {
+			members = append(members, m.Clone())
+		}
+	}
+	slices.SortFunc(members, func(a, b *Member) int { return cmp.Compare(a.ID, b.ID) })
 	return members
+}
+
+func (v *view) validUntil(m seenMember) time.Duration {
+	if m.apart && v.vouched {
+		return max(m.until, v.until+m.lease)
+	}
+	return m.until
 }
 
 // feed tells any number of receivers the latest Leadership. Publishing never
