@@ -18,7 +18,8 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	case err != nil:
 	case change.newLeader || change.version == 0 || change.member.id != "":
 		err = e.applyWhole(ctx, change)
-		if errors.Is(err, errors.ErrUnsupported) || dialect.Classify(err) == dialect.Retry {
+		class := dialect.Classify(err)
+		if errors.Is(err, errors.ErrUnsupported) || class == dialect.Retry || class == dialect.Stale {
 			err = e.applyStepwise(ctx, change)
 		}
 	default:
@@ -32,7 +33,7 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 
 // applyWhole sends a change of leader as a whole, in one round trip, while nobody is in its
 // way. Its error wraps errors.ErrUnsupported where that cannot be done, or some row is missing,
-// and is of class Retry where somebody is; nothing is changed then.
+// and is of class Retry where somebody is, or Stale; nothing is changed then.
 func (e electionRows) applyWhole(ctx context.Context, c change) error {
 	if !c.newLeader || c.version == 0 || c.member.id != "" && c.member.from == nil || !e.grown.Load() {
 		return errors.ErrUnsupported

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
@@ -229,23 +230,74 @@ type guardedTxn struct {
 
 	ended   bool // by us, or found ended
 	discard bool // the connection may be in a state that we do not know
+
+	committing atomic.Bool
+	step       chan struct{} // closed when the last step of the end is done; nil before the first
 }
 
 // run calls fn and commits. However fn ends (it returns, panics or calls Goexit),
 // the connection is restored.
 func (g *guardedTxn) run(ctx context.Context, fn func(context.Context, *sql.Tx) error) (err error) {
 	settle := g.watch(ctx)
+	var overdue <-chan struct{}
 	defer func() {
-		settle()
-		if closeErr := g.close(); err != nil && closeErr != nil { // a commit stands, whatever comes after
+		if overdue == nil {
+			overdue = g.overdue(ctx)
+		}
+		closeErr := g.inTime(overdue, func() error { settle(); return g.close() })
+		if err != nil && !errors.Is(closeErr, errOverdue) { // a commit stands, whatever comes after
 			err = errors.Join(err, closeErr)
 		}
 		if g.reign.guardTook != nil {
 			g.reign.guardTook(time.Since(g.since))
 		}
 	}()
-	err = fn(ctx, g.tx)
-	settle() // from here on nobody but this goroutine ends the transaction
+	fnErr := fn(ctx, g.tx)
+	overdue = g.overdue(ctx)
+	err = g.inTime(overdue, func() error { settle(); return g.conclude(ctx, fnErr) })
+	if errors.Is(err, errOverdue) {
+		err = errors.Join(endOf(ctx), err, fnErr)
+		if g.committing.Load() {
+			err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+		}
+		err = g.failed(err)
+	}
+	return err
+}
+
+// errOverdue: the server, or the network to it, has not answered.
+var errOverdue = errors.New("no answer at its end")
+
+// overdue is closed when ctx has ended, and endPatience after that.
+func (g *guardedTxn) overdue(ctx context.Context) <-chan struct{} {
+	overdue := make(chan struct{})
+	context.AfterFunc(ctx, func() { time.AfterFunc(g.endPatience(), func() { close(overdue) }) })
+	return overdue
+}
+
+// inTime runs a step of the end, after the one before. When it is overdue, it returns
+// errOverdue, and what is left is done when the server answers or the network gives up: not
+// all that drivers do can be ended.
+func (g *guardedTxn) inTime(overdue <-chan struct{}, f func() error) error {
+	before, done, result := g.step, make(chan struct{}), make(chan error, 1)
+	g.step = done
+	go func() {
+		defer close(done)
+		if before != nil {
+			<-before
+		}
+		result <- f()
+	}()
+	select {
+	case err := <-result:
+		return err
+	case <-overdue:
+		return errOverdue
+	}
+}
+
+// conclude commits, after fn has returned err. Nobody else ends the transaction now.
+func (g *guardedTxn) conclude(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return g.failed(errors.Join(endOf(ctx), err))
@@ -254,6 +306,7 @@ func (g *guardedTxn) run(ctx context.Context, fn func(context.Context, *sql.Tx) 
 	case err != nil:
 		return err
 	}
+	g.committing.Store(true)
 	if err := g.commit(ctx); err != nil {
 		return g.failed(err)
 	}
@@ -275,10 +328,10 @@ func (g *guardedTxn) watch(ctx context.Context) (settle func()) {
 	})
 }
 
-// endPatience is for how long a COMMIT or ROLLBACK is waited for that has no
-// time left. They wait for no lock, so only a dead server takes longer. In a reign it
+// endPatience is for how long the end of a transaction is waited for that has no
+// time left. It waits for no lock, so only a dead server takes longer. In a reign it
 // is less, where less than four times as much lies between the end of its trust and
-// that of its lease.
+// that of its lease. COMMIT and ROLLBACK get most of it, so that their own word is heard.
 const endPatience = 2 * time.Second
 
 func (c *claim) endPatience() time.Duration {
@@ -293,7 +346,7 @@ func (g *guardedTxn) commit(ctx context.Context) error {
 	// up leaves its outcome unknown.
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(g.endPatience(), cancel) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(g.endPatience()*3/4, cancel) })
 	defer stop()
 	err := g.end(patient, g.fence.Commit)
 	if deadline, ok := ctx.Deadline(); err != nil && ok && !time.Now().Before(deadline) {
@@ -314,7 +367,7 @@ func (g *guardedTxn) commit(ctx context.Context) error {
 }
 
 func (g *guardedTxn) rollback() {
-	ctx, cancel := context.WithTimeout(context.Background(), g.endPatience())
+	ctx, cancel := context.WithTimeout(context.Background(), g.endPatience()*3/4)
 	defer cancel()
 	_ = g.end(ctx, g.fence.Rollback) // an error is reported by what led here
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -50,6 +51,7 @@ type wire struct {
 	mu    sync.Mutex
 	next  *fate // of the next COMMIT
 	sent  int   // packets, or as many at once as a driver sends
+	until *int  // so many more, and it falls silent
 	conns []*wireConn
 }
 
@@ -58,6 +60,13 @@ func (w *wire) lose(f fate) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.next = &f
+}
+
+// silence lets so many packets pass.
+func (w *wire) silence(packets int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.until = &packets
 }
 
 // lost reports whether that COMMIT has come.
@@ -144,10 +153,15 @@ func (c *wireConn) meet(packet []byte) (f *fate, now bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	text := bytes.TrimRight(packet, "\x00")
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	if c.fate == nil && c.wire.until != nil {
+		if *c.wire.until--; *c.wire.until < 0 {
+			c.fate = &fate{silent: true}
+		}
+	}
 	if c.fate == nil && (bytes.HasSuffix(text, []byte("COMMIT")) || bytes.HasSuffix(text, []byte("commit")) ||
 		bytes.Contains(text, []byte("XA COMMIT")) || bytes.Contains(text, []byte("THEN COMMIT")) || bytes.Contains(text, []byte("COMMIT\x00"))) {
-		c.wire.mu.Lock()
-		defer c.wire.mu.Unlock()
 		c.fate, c.wire.next, now = c.wire.next, nil, c.wire.next != nil
 	}
 	return c.fate, now
@@ -335,6 +349,42 @@ func TestGuardEndsOnASilentNetwork(t *testing.T) {
 	})
 }
 
+// Wherever in its end the network goes silent, a guarded transaction gets over it.
+func TestGuardEndsOnANetworkThatGoesSilent(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
+		for packets := range 4 {
+			for _, fails := range []error{nil, boom} {
+				t.Run(fmt.Sprintf("packets=%d/fn=%v", packets, fails), func(t *testing.T) {
+					t.Parallel()
+					handle, line := openWire(t, db.Fresh(t))
+					s := openSQL(t, handle)
+					mustLead(t, s, "a")
+					result := make(chan error, 1)
+					go func() {
+						result <- guarded(t.Context(), withGuardTimeout(s, 500*time.Millisecond), "a", func(tx *sql.Tx) error {
+							line.silence(packets)
+							return fails
+						})
+					}()
+					select {
+					case err := <-result:
+						if fails != nil {
+							require.ErrorIs(t, err, fails)
+						} else if err != nil {
+							require.True(t, errors.Is(err, context.DeadlineExceeded) || errors.Is(err, election.ErrOutcomeUnknown), "%v", err)
+						}
+					case <-time.After(6 * time.Second):
+						line.cut() // or it would never return
+						require.Fail(t, fmt.Sprint("TxnWithLeaderLock did not return; once the connection was cut it did: ", <-result))
+					}
+				})
+			}
+		}
+	})
+}
+
 // A leader whose network falls silent at a COMMIT has returned from its callback before
 // another one starts, also where RenewDeadline and LeaseDuration are close: its
 // storage gives the COMMIT up in time.
@@ -347,10 +397,14 @@ func TestCallbackReturnsFromASilentCommit(t *testing.T) {
 		close := func(c *election.Config) {
 			c.LeaseDuration, c.RenewDeadline, c.RenewInterval = 3*time.Second, 2*time.Second, 250*time.Millisecond
 		}
+		var again atomic.Bool
 		leads, outcome := make(chan bool, 1), make(chan error, 1)
 		p.join("a", storage, close, func(c *election.Config) {
 			c.LeaderCallback = func(ctx context.Context) error {
 				defer p.log.enter(ctx, "a")()
+				if again.Swap(true) {
+					return nil // b shall have its turn
+				}
 				line.lose(fate{stored: true, silent: true})
 				leads <- true
 				outcome <- guarded(ctx, storage, "a", func(*sql.Tx) error { return nil })

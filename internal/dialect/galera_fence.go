@@ -121,7 +121,11 @@ func (f *galeraFence) Commit(ctx context.Context, tx *sql.Tx) error {
 	return uncertain(err, rolledBackMySQL)
 }
 
-func (f *galeraFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }
+// Rollback sends one that ends with ctx first: the driver's own does not.
+func (f *galeraFence) Rollback(ctx context.Context, tx *sql.Tx) error {
+	_, _ = tx.ExecContext(ctx, "ROLLBACK")
+	return tx.Rollback()
+}
 
 func (f *galeraFence) Ended() bool { return false }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -27,9 +28,9 @@ type Transaction struct {
 }
 
 // Transact runs t on a pinned connection, in one round trip: between BEGIN and COMMIT the
-// server waits neither for the client nor for those who hold its rows. So when the
-// client gives up or dies, what it has sent is committed by then or never will be;
-// and if a guarded transaction is in the way, the error is of class Retry, at once. If
+// server waits neither for the client nor for a guarded transaction. So what a client has
+// sent that gives up or dies is committed about then or never (a renewal or, at COMMIT, a
+// backup may hold it up for a moment); if a guarded transaction is in the way, the error is of class Retry, at once. If
 // a statement finds no row, its error Missed is returned. Of all these, and of one that wraps
 // errors.ErrUnsupported, as this connection cannot do so, nothing is committed;
 // driver.ErrBadConn means that the connection was dead already. What any other
@@ -56,21 +57,31 @@ func transactMariaDB(ctx context.Context, conn *sql.Conn, t Transaction) error {
 		if s.Missed != nil {
 			needed = append(needed, names[i]+" > 0")
 		}
-		if !strings.HasPrefix(s.Query, "SET STATEMENT ") { // it waits for a renewal at most
-			body.WriteString("SET STATEMENT innodb_lock_wait_timeout=0 FOR ")
+		query, bounded := strings.CutPrefix(s.Query, "SET STATEMENT ") // it waits for a renewal at most
+		if !bounded {
+			query = "innodb_lock_wait_timeout=0 FOR " + query
 		}
-		body.WriteString(strings.Replace(inline(s.Query, s.Args, mysqlTextLiteral), "%", t.Table, 1) + "; SET " + names[i] + " = ROW_COUNT(); ")
+		query = strings.Replace(inline(query, s.Args, mysqlTextLiteral), "%", t.Table, 1)
+		body.WriteString("SET STATEMENT lock_wait_timeout=0, " + query + "; SET " + names[i] + " = ROW_COUNT(); ")
+	}
+	const most = 512 << 10 // servers may take as little as 1 MB, and values are twice as long here
+	if body.Len() > most {
+		return errors.ErrUnsupported
 	}
 	all := strings.Join(names, ", ")
 	err := conn.QueryRowContext(ctx, "BEGIN NOT ATOMIC DECLARE "+all+" BIGINT;"+
 		" DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;"+
+		" IF @@character_set_client NOT LIKE 'utf8%' THEN SIGNAL SQLSTATE '42000' SET MYSQL_ERRNO = 1235; END IF;"+ // what is read is converted
 		" SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION; "+body.String()+
 		"IF "+strings.Join(needed, " AND ")+" THEN COMMIT; ELSE ROLLBACK; END IF; SELECT "+all+"; END").Scan(dest...)
-	if err != nil && !errors.Is(err, driver.ErrBadConn) { // a handler does not see that it was killed
+	switch number, _ := mysqlNumber(err); {
+	case number == 1064 || number == 1235: // in sql_mode ORACLE this is no statement
+		return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+	case err != nil && !errors.Is(err, driver.ErrBadConn): // a handler does not see that it was killed
 		return errors.Join(err, restore(conn, false, "ROLLBACK"))
 	}
 	for i, s := range t.Statements {
-		if err == nil && found[i] == 0 {
+		if err == nil && found[i] <= 0 {
 			err = s.Missed
 		}
 	}
@@ -138,10 +149,10 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 		tag, err := results.Exec()
 		code, _ := postgresCode(err)
 		switch at := i - first; {
-		case code == postgresDivisionByZero && at >= 0:
-			return t.Statements[at].Missed
-		case code == postgresDivisionByZero:
+		case code == postgresDivisionByZero && at < 0:
 			return errGateShut
+		case code == postgresDivisionByZero && at < len(t.Statements) && t.Statements[at].Missed != nil:
+			return t.Statements[at].Missed
 		case err != nil:
 			return err
 		case at == len(t.Statements) && tag.String() != "COMMIT":
