@@ -3,6 +3,7 @@ package election_test
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,4 +91,48 @@ func TestChangeThatGaveUp(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, uint64(2), r.Term)
 	})
+}
+
+// Sessions in which a change of leader cannot be sent as a whole, or not so simply, change
+// leaders all the same, and what they write is what was meant.
+func TestChangeInOddSessions(t *testing.T) {
+	t.Parallel()
+	none := map[string]string{}
+	for name, settings := range map[string][2]map[string]string{
+		"client in latin1": {{"charset": "latin1"}, none},
+		"sql_mode ORACLE":  {{"sql_mode": "'ORACLE'"}, none},
+		"sql_mode ANSI":    {{"sql_mode": "'ANSI,NO_BACKSLASH_ESCAPES'"}, none},
+		"serializable":     {{"tx_isolation": "'SERIALIZABLE'"}, {"default_transaction_isolation": "serializable"}},
+		"simple protocol":  {none, {"default_query_exec_mode": "simple_protocol"}},
+		"described only":   {none, {"default_query_exec_mode": "cache_describe"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
+				if engine(t, db.Open(t)) == "MySQL" {
+					t.Skip("no change is sent as a whole")
+				}
+				fresh := db.Fresh(t)
+				odd := withSettings(t, fresh, settings[0], settings[1])
+				s, other := openSQL(t, odd.Open(t)), openSQL(t, fresh.Open(t))
+				long := strings.Repeat("ä漢😀", 60000)
+				for _, text := range []string{"a", "ä漢😀\\'\"%?", long, ""} {
+					r, err := s.Get(t.Context())
+					require.NoError(t, err)
+					m := &election.Member{ID: "ä漢", Name: text, Nonce: "n", LeaseDuration: time.Second}
+					r.LeaderID, r.Members = m.ID, []*election.Member{m}
+					r.Term++
+					require.NoError(t, s.Update(t.Context(), r, true))
+					reader := other
+					if name == "client in latin1" {
+						reader = s // as the others are told something else, whatever we do
+					}
+					read, err := reader.Get(t.Context())
+					require.NoError(t, err)
+					require.Equal(t, m, read.Members[0])
+					require.ErrorIs(t, s.Update(t.Context(), &election.Record{LeaderID: "x", Version: 1 << 40}, true), election.ErrRecordConflict)
+				}
+			})
+		})
+	}
 }
