@@ -79,7 +79,7 @@ func (c *campaign) turn() time.Duration {
 func (c *campaign) wake(now clock.Instant) {
 	switch {
 	case c.reign != nil && c.reign.cause == nil:
-	case c.call != nil:
+	case c.call != nil && !c.call.aside():
 		c.lookAgain = true
 	default:
 		c.lookBy(now.Mono + c.turn())
