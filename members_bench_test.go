@@ -16,7 +16,9 @@ import (
 
 // BenchmarkMembers shows what an election costs as it grows: at default settings
 // for MEMBERS_FOR (20s), on each server, with and without 2 ms more of latency each
-// way. All members start at the same moment. What it reports:
+// way. All members start at the same moment, in one process: with one storage, through which
+// they read and renew together, or each with its own, as in processes of their own.
+// What it reports:
 //
 //	s-to-join     until the leader knows them all
 //	statements    each member's, in a RenewInterval
@@ -35,28 +37,36 @@ func BenchmarkMembers(b *testing.B) {
 	}
 	for _, db := range dbtest.Servers(b) {
 		for _, latency := range []time.Duration{0, 2 * time.Millisecond} {
-			for _, n := range []int{10, 100, 1000} {
-				b.Run(fmt.Sprintf("%s/latency=%v/members=%d", db.Name, latency, n), func(b *testing.B) {
-					for b.Loop() {
-						members(b, db.Fresh(b), n, latency, length)
-					}
-				})
+			for _, storages := range []string{"one", "own"} {
+				for _, n := range []int{10, 100, 1000} {
+					b.Run(fmt.Sprintf("%s/latency=%v/storage=%s/members=%d", db.Name, latency, storages, n), func(b *testing.B) {
+						for b.Loop() {
+							members(b, db.Fresh(b), n, storages == "own", latency, length)
+						}
+					})
+				}
 			}
 		}
 	}
 }
 
-func members(b *testing.B, db *dbtest.Database, n int, latency, length time.Duration) {
+func members(b *testing.B, db *dbtest.Database, n int, own bool, latency, length time.Duration) {
 	behind, proxy := db.Behind(b)
-	if latency > 0 {
-		proxy.Delay(latency)
-	}
 	handle, statements := behind.OpenCounted(b)
 	handle.SetMaxOpenConns(64)
 	handle.SetMaxIdleConns(64)
-	storage := openSQL(b, handle)
-	start := time.Now()
-	c := gather(b, n, func(cfg *election.Config) { cfg.Storage = storage })
+	storages := []*election.SQLStorage{openSQL(b, handle)}
+	for own && len(storages) < n {
+		storages = append(storages, openSQL(b, handle))
+	}
+	if latency > 0 {
+		proxy.Delay(latency)
+	}
+	start, next := time.Now(), 0
+	c := gather(b, n, func(cfg *election.Config) {
+		cfg.Storage = storages[next%len(storages)]
+		next++
+	})
 	joined := time.Since(start)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
