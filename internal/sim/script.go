@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"testing/synctest"
 	"time"
 
 	"github.com/sqlelect/election"
@@ -217,7 +218,9 @@ func (w *world) replaceCrashed() {
 	if w.dice.IntN(2) == 0 {
 		for _, m := range w.members {
 			if m.process == r.process {
+				synctest.Wait() // both draw from the machine's dice: one after the other
 				m.process = w.start(m.id, m.machine)
+				synctest.Wait() // it looks by now: else it might, or might not, be asked before
 				w.resign(m.process, 2*w.longestLease())
 				polls = 2
 			}
