@@ -208,7 +208,7 @@ func (c *campaign) acknowledged(k *call, now clock.Instant) {
 // called for.
 func (c *campaign) lookAround(now clock.Instant) {
 	c.rest(now)
-	if c.self.apart && !c.stopping && !c.caller.busy() && c.self.wantsRows(now.Mono, c.cfg.RenewInterval) {
+	if c.nextRound > now.Mono && c.self.apart && !c.stopping && !c.caller.busy() && c.self.wantsRows(now.Mono, c.cfg.RenewInterval) {
 		c.caller.patience = c.cfg.RenewInterval / 20 // nothing hangs on it
 		c.call = c.caller.all(c.clock.Read())
 	}
