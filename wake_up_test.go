@@ -109,3 +109,49 @@ func TestWokenWithoutReason(t *testing.T) {
 		require.False(t, b.IsLeader())
 	})
 }
+
+// slowToList is told with a way to all members that takes a second.
+type slowToList struct {
+	told
+	listing chan struct{}
+}
+
+func (s slowToList) GetMembers(ctx context.Context, ids ...string) ([]*election.Member, error) {
+	if len(ids) > 0 {
+		return s.told.GetMembers(ctx, ids...)
+	}
+	s.listing <- struct{}{}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(time.Second):
+		return s.told.GetMembers(ctx)
+	}
+}
+
+// A member that is looking at all members when it is told of a change looks at the
+// record at once.
+func TestWokenWhileItLooksAtAllMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := storagetest.NewMemory()
+		p := newParty(t)
+		a := p.join("a", memory.Handle())
+		waitFor(t, time.Minute, "a leads", a.IsLeader)
+		rings, listing := make(chan func(), 1), make(chan struct{}, 100)
+		p.watches = true
+		b := p.join("b", slowToList{told{memory.Handle(), func(ctx context.Context, changed func()) error {
+			rings <- changed
+			<-ctx.Done()
+			return ctx.Err()
+		}}, listing})
+		ring := <-rings
+		<-listing
+		require.NoError(t, a.ResignLeader(t.Context(), time.Hour))
+		start := time.Now()
+		ring()
+		waitFor(t, time.Minute, "b leads", b.IsLeader)
+		require.Less(t, time.Since(start), 100*time.Millisecond) // of virtual time
+		p.stopAll()
+		p.log.requireSound(t)
+	})
+}
