@@ -245,7 +245,7 @@ func (g *guardedTxn) run(ctx context.Context, fn func(context.Context, *sql.Tx) 
 			overdue = g.overdue(ctx)
 		}
 		closeErr := g.inTime(overdue, func() error { settle(); return g.close() })
-		if err != nil && !errors.Is(closeErr, errOverdue) { // a commit stands, whatever comes after
+		if err != nil && closeErr != nil && !errors.Is(closeErr, errOverdue) { // a commit stands, whatever comes after
 			err = errors.Join(err, closeErr)
 		}
 		if g.reign.guardTook != nil {
