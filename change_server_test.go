@@ -136,3 +136,29 @@ func TestChangeInOddSessions(t *testing.T) {
 		})
 	}
 }
+
+// What a program has hung on the table of the elections is neither taken for a conflict,
+// nor in the way.
+func TestChangeOfATableWithTriggers(t *testing.T) {
+	t.Parallel()
+	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
+		if db.Engine != "postgres" {
+			t.Skip("it has no rules, and nothing that waits for COMMIT")
+		}
+		fresh := db.Fresh(t)
+		handle := fresh.Open(t)
+		s := openSQL(t, handle)
+		mustLead(t, s, "a")
+		dbtest.Exec(t, handle, "CREATE RULE told AS ON UPDATE TO election DO ALSO NOTIFY told")
+		mustLead(t, s, "b")
+		dbtest.Exec(t, handle, "DROP RULE told ON election")
+		dbtest.Exec(t, handle, "CREATE FUNCTION divide() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM 1 / 0; RETURN NULL; END'")
+		dbtest.Exec(t, handle, "CREATE CONSTRAINT TRIGGER divides AFTER UPDATE ON election DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION divide()")
+		_, err := lead(t.Context(), s, "c")
+		require.ErrorContains(t, err, "22012")
+		require.NotErrorIs(t, err, election.ErrRecordConflict)
+		r, err := s.Get(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "b", r.LeaderID)
+	})
+}

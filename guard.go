@@ -180,7 +180,7 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration) (_ *guardedTxn
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, g.close())
+			err = errors.Join(err, g.inTime(g.overdue(ctx), g.close))
 		}
 	}()
 	if g.fence, err = c.dialect.Fence(ctx, g.conn, c.identity); err != nil {

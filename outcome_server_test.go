@@ -394,12 +394,12 @@ func TestCallbackReturnsFromASilentCommit(t *testing.T) {
 		fresh := db.Fresh(t)
 		handle, line := openWire(t, fresh)
 		storage, p := openSQL(t, handle), newParty(t)
-		close := func(c *election.Config) {
+		narrow := func(c *election.Config) {
 			c.LeaseDuration, c.RenewDeadline, c.RenewInterval = 3*time.Second, 2*time.Second, 250*time.Millisecond
 		}
 		var again atomic.Bool
 		leads, outcome := make(chan bool, 1), make(chan error, 1)
-		p.join("a", storage, close, func(c *election.Config) {
+		p.join("a", storage, narrow, func(c *election.Config) {
 			c.LeaderCallback = func(ctx context.Context) error {
 				defer p.log.enter(ctx, "a")()
 				if again.Swap(true) {
@@ -412,7 +412,7 @@ func TestCallbackReturnsFromASilentCommit(t *testing.T) {
 			}
 		})
 		<-leads
-		b := p.join("b", openSQL(t, fresh.Open(t)), close)
+		b := p.join("b", openSQL(t, fresh.Open(t)), narrow)
 		waitFor(t, 20*time.Second, "b leads", b.IsLeader)
 		p.log.requireSound(t)
 		require.ErrorIs(t, <-outcome, election.ErrOutcomeUnknown)

@@ -37,11 +37,11 @@ type Transaction struct {
 // error says of the outcome is for its class to tell. Afterwards the connection is
 // as it was, or closed.
 func (d *Dialect) Transact(ctx context.Context, conn *sql.Conn, t Transaction) error {
-	if d.transact == nil {
-		return errors.ErrUnsupported
-	}
 	return d.transact(ctx, conn, t)
 }
+
+// Transacts reports whether Transact can be called.
+func (d *Dialect) Transacts() bool { return d.transact != nil }
 
 // transactMariaDB sends one text, as values in a compound statement cannot be parameters.
 // Whatever fails, it leaves no transaction open, and it changes no setting: so Prepare

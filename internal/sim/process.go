@@ -52,7 +52,7 @@ func (w *world) start(id string, m *machine) *process {
 		ended: make(chan struct{}), acquired: map[uint64]uint64{},
 	}
 	p.link = &link{wire: wire{fates: fates{dice: w.newDice(), faults: w.plan.faults}}, process: p, backend: w.backend()}
-	ctx, cancel := context.WithCancel(clock.With(context.Background(), m))
+	ctx, cancel := context.WithCancel(clock.With(context.Background(), processClock{m, p}))
 	p.ctx, p.cancel = ctx, cancel
 	callback := p.callback
 	if w.options.Callback != nil {
@@ -83,6 +83,20 @@ func (w *world) start(id string, m *machine) *process {
 		p.err = elector.RunElection(ctx)
 	})
 	return p
+}
+
+// processClock is its machine's. A process that has died draws from the machine's dice no
+// more: what befalls the next one there shall not hang on that.
+type processClock struct {
+	*machine
+	process *process
+}
+
+func (c processClock) Jitter(most time.Duration) time.Duration {
+	if c.process.isDead() {
+		return most / 2
+	}
+	return c.machine.Jitter(most)
 }
 
 // crash ends the process at once: nothing of it runs on, but for what is on its

@@ -106,6 +106,9 @@ func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.
 
 // Transact is dialect.Transact on a connection of db's. It does not retry.
 func Transact(ctx context.Context, db *sql.DB, d *dialect.Dialect, t dialect.Transaction) error {
+	if !d.Transacts() { // it needs no connection to say so
+		return errors.ErrUnsupported
+	}
 	return OnLiveConn(func() error {
 		conn, err := db.Conn(ctx)
 		if err != nil {

@@ -18,6 +18,7 @@ type rehearsal struct {
 	stdin   *io.PipeWriter
 	reports *json.Decoder
 	ended   chan error
+	before  []report // what the member said after the last cue and before it answered
 }
 
 func rehearse(t *testing.T, arguments ...string) *rehearsal {
@@ -26,7 +27,7 @@ func rehearse(t *testing.T, arguments ...string) *rehearsal {
 	l := createLedger(t, ownFile(dir))
 	cues, stdin := io.Pipe()
 	stdout, says := io.Pipe()
-	r := &rehearsal{t, dir, l, stdin, json.NewDecoder(stdout), make(chan error, 1)}
+	r := &rehearsal{t, dir, l, stdin, json.NewDecoder(stdout), make(chan error, 1), nil}
 	go func() {
 		err := RunMember(context.Background(), append([]string{"-dir", dir, "-id", "a"}, arguments...), cues, says)
 		says.CloseWithError(err)
@@ -46,14 +47,23 @@ func rehearse(t *testing.T, arguments ...string) *rehearsal {
 func (r *rehearsal) next(wanted func(report) bool) report {
 	r.Helper()
 	for {
-		var rep report
-		if err := r.reports.Decode(&rep); err != nil {
-			r.Fatalf("the member says no more: %v", err)
-		}
+		rep := r.hear()
 		if wanted(rep) {
 			return rep
 		}
 	}
+}
+
+func (r *rehearsal) hear() (rep report) {
+	r.Helper()
+	if len(r.before) > 0 {
+		rep, r.before = r.before[0], r.before[1:]
+		return rep
+	}
+	if err := r.reports.Decode(&rep); err != nil {
+		r.Fatalf("the member says no more: %v", err)
+	}
+	return rep
 }
 
 func (r *rehearsal) line(w what) line {
@@ -65,7 +75,13 @@ func (r *rehearsal) line(w what) line {
 func (r *rehearsal) ask(c cue) string {
 	r.Helper()
 	fmt.Fprintln(r.stdin, c)
-	rep := r.next(func(rep report) bool { return rep.Answer != nil })
+	r.before = nil
+	var before []report
+	rep := r.next(func(rep report) bool {
+		before = append(before, rep)
+		return rep.Answer != nil
+	})
+	r.before = before
 	if rep.Answer.Cue != c.verb {
 		r.Errorf("asked to %s, answered to %s", c.verb, rep.Answer.Cue)
 	}
