@@ -14,6 +14,12 @@ import (
 	"github.com/sqlelect/election"
 )
 
+// Invoice is a table of the program's own.
+type Invoice struct {
+	ID       uint
+	Customer string
+}
+
 // With gorm: the guarded transaction is a *gorm.DB.
 func ExampleORMStorage_TxnWithLeaderLock() {
 	dir, _ := os.MkdirTemp("", "election")
@@ -23,23 +29,33 @@ func ExampleORMStorage_TxnWithLeaderLock() {
 	if err != nil {
 		panic(err)
 	}
+	sqlDB, _ := db.DB()
+	defer sqlDB.Close()
+	_ = db.AutoMigrate(&Invoice{})
 	storage, err := election.NewORMStorage(db, "")
 	if err != nil {
 		panic(err)
 	}
-	nothing := func(*gorm.DB) error { return nil }
-	err = storage.TxnWithLeaderLock(context.Background(), "replica-1", nothing)
-	fmt.Println("nobody leads yet:", errors.Is(err, election.ErrNotLeader))
+	write := func(ctx context.Context) error {
+		return storage.TxnWithLeaderLock(ctx, "replica-1", func(tx *gorm.DB) error {
+			return tx.Create(&Invoice{Customer: "Ada"}).Error
+		})
+	}
+	fmt.Println("before anybody leads:", errors.Is(write(context.Background()), election.ErrNotLeader))
 
-	_ = storage.Update(context.Background(), &election.Record{LeaderID: "replica-1", Term: 1}, true)
-	var row election.DO
-	err = storage.TxnWithLeaderLock(context.Background(), "replica-1", func(tx *gorm.DB) error {
-		return tx.First(&row, 1).Error
+	ctx, stop := context.WithCancel(context.Background())
+	elector, _ := election.NewElector(election.Config{
+		ID: "replica-1", Storage: storage,
+		LeaderCallback: func(ctx context.Context) error {
+			defer stop()
+			return write(ctx)
+		},
 	})
-	fmt.Println(row.Record.LeaderID, row.Version, err)
-	sqlDB, _ := db.DB()
-	_ = sqlDB.Close()
+	_ = elector.RunElection(ctx)
+	var invoices int64
+	db.Model(&Invoice{}).Count(&invoices)
+	fmt.Println("invoices:", invoices)
 	// Output:
-	// nobody leads yet: true
-	// replica-1 1 <nil>
+	// before anybody leads: true
+	// invoices: 1
 }
