@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sqlelect/election/internal/batch"
 	"github.com/sqlelect/election/internal/clock"
 )
 
@@ -58,8 +59,8 @@ type caller struct {
 	ctx     context.Context // values for the calls; outlives RunElection's ctx
 	timeout time.Duration   // for one round of a Get and an Update
 	open    []*call         // not known to have ended
-	// patience is for how long the calls of this round may wait for company.
-	patience time.Duration
+	// batchWait is for how long the calls of this round may wait to be sent together with others'.
+	batchWait time.Duration
 }
 
 // busy reports whether too many calls hang to make another.
@@ -173,7 +174,7 @@ func (c *caller) evict(now clock.Instant, silent []*Member) *call {
 }
 
 func (c *caller) start(k *call, now clock.Instant, f func(context.Context) reply) {
-	ctx, cancel := context.WithTimeout(withPatience(c.ctx, c.patience), k.giveUp-now.Mono)
+	ctx, cancel := context.WithTimeout(batch.WithWait(c.ctx, c.batchWait), k.giveUp-now.Mono)
 	k.started, k.cancel, k.done, k.ended = now, cancel, make(chan reply, 1), make(chan struct{})
 	c.open = append(c.open, k)
 	go func() {

@@ -122,7 +122,7 @@ func (e electionRows) readingMembers(err error) error {
 func (e electionRows) allMembers(ctx context.Context) (found foundMembers, err error) {
 	if err = e.hasPlace(ctx); err == nil {
 		shared := false
-		if found, shared, err = e.shared.members.ask(ctx, e.election); !shared {
+		if found, shared, err = e.shared.members.Do(ctx, e.election); !shared {
 			found, err = e.readMembersOf(ctx)
 		}
 	}

@@ -21,9 +21,9 @@ func (c *campaign) startRound(now clock.Instant) {
 		c.fail(now, fmt.Errorf("%d storage calls hang and ignore their ctx", maxCalls))
 		return
 	}
-	c.caller.patience = 0
+	c.caller.batchWait = 0
 	if c.routine {
-		c.caller.patience = c.cfg.RenewInterval / 20
+		c.caller.batchWait = c.cfg.RenewInterval / 20
 	}
 	if rec := c.known(now); rec != nil {
 		c.round = &call{giveUp: now.Mono + c.caller.timeout}
@@ -126,7 +126,7 @@ func (c *campaign) decide(rec *Record, now clock.Instant) {
 		c.left = true // the entry is the other's
 		c.stop(now, fmt.Errorf("%w: %q", ErrDuplicateMember, c.cfg.ID), ErrDuplicateMember)
 	default:
-		c.caller.patience /= 10 // those that read together are together already
+		c.caller.batchWait /= 10 // those that read together are together already
 		c.call = c.caller.update(c.clock.Read(), c.round, rec, &w)
 	}
 }
@@ -209,7 +209,7 @@ func (c *campaign) acknowledged(k *call, now clock.Instant) {
 func (c *campaign) lookAround(now clock.Instant) {
 	c.rest(now)
 	if c.nextRound > now.Mono && c.self.apart && !c.stopping && !c.caller.busy() && c.self.wantsRows(now.Mono, c.cfg.RenewInterval) {
-		c.caller.patience = c.cfg.RenewInterval / 20 // nothing hangs on it
+		c.caller.batchWait = c.cfg.RenewInterval / 20 // nothing hangs on it
 		c.call = c.caller.all(c.clock.Read())
 	}
 }

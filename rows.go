@@ -85,7 +85,7 @@ func (e electionRows) get(ctx context.Context) (*Record, error) {
 }
 
 func (e electionRows) find(ctx context.Context) (found foundRows, err error) {
-	if found, shared, err := e.shared.records.ask(ctx, e.election); shared {
+	if found, shared, err := e.shared.records.Do(ctx, e.election); shared {
 		return found, err
 	}
 	err = sqldb.Retry(ctx, func() (err error) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sqlelect/election/internal/batch"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
@@ -18,19 +19,19 @@ import (
 
 // shared is what the members of one table can do together.
 type shared struct {
-	records  gathering[string, foundRows]
-	members  gathering[string, foundMembers]
-	renewals gathering[renewal, bool]
+	records  *batch.Queue[string, foundRows]
+	members  *batch.Queue[string, foundMembers]
+	renewals *batch.Queue[renewal, bool] // nil where no statement renews many rows
 }
 
 func (t *electionTable) share() {
-	t.shared.records.all = func(ctx context.Context, elections []string) (found []foundRows, err error) {
+	t.shared.records = batch.New(func(ctx context.Context, elections []string) (found []foundRows, err error) {
 		err = sqldb.Retry(ctx, func() (err error) { found, err = t.readRecords(ctx, elections); return err })
 		return found, err
-	}
-	t.shared.members.all = t.readAllMembers
+	})
+	t.shared.members = batch.New(t.readAllMembers)
 	if t.dialect.UpdateMany != nil {
-		t.shared.renewals.all = t.renew
+		t.shared.renewals = batch.New(t.renew)
 	}
 }
 
@@ -224,6 +225,6 @@ func (e electionRows) renewTogether(ctx context.Context, r renewal) (renewed boo
 	if e.election == "" && r.slot == recordSlot {
 		return false, nil
 	}
-	renewed, _, err = e.shared.renewals.ask(ctx, r)
+	renewed, _, err = e.shared.renewals.Do(ctx, r)
 	return renewed, err
 }

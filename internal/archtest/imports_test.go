@@ -14,7 +14,7 @@ type area struct {
 }
 
 var (
-	base     = []string{"internal/sqldb", "internal/dialect", "internal/clock"}
+	base     = []string{"internal/sqldb", "internal/dialect", "internal/clock", "internal/batch"}
 	sibling  = slices.Concat([]string{".", "internal/lease"}, base)
 	siblings = []string{"lock", "task", "cron", "eventlog", "kv", "clock"}
 
@@ -42,6 +42,7 @@ var areas = []area{
 	{dir: "electionprom", may: []string{"."}},
 	{dir: "storagetest", may: []string{".", "internal/clock", "internal/sim"}},
 
+	{dir: "internal/batch"},
 	{dir: "internal/clock"},
 	{dir: "internal/dialect"},
 	{dir: "internal/sqldb", may: []string{"internal/dialect", "internal/clock"}},

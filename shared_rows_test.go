@@ -2,165 +2,17 @@ package election
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sqlelect/election/internal/batch"
 	"github.com/sqlelect/election/internal/dbtest"
 )
-
-// echo is a gathering that answers each question with itself, and keeps the batches.
-type echo struct {
-	gathering[string, string]
-	batches [][]string
-	took    time.Duration
-	err     error
-}
-
-func newEcho() *echo {
-	e := &echo{}
-	e.all = func(_ context.Context, questions []string) ([]string, error) {
-		e.batches = append(e.batches, questions)
-		<-time.After(e.took) // virtual time
-		return questions, e.err
-	}
-	return e
-}
-
-func TestGathering(t *testing.T) {
-	const patience = 100 * time.Millisecond
-	synctest.Test(t, func(t *testing.T) {
-		e := newEcho()
-		ctx := withPatience(t.Context(), patience)
-		_, shared, err := e.ask(t.Context(), "in a hurry")
-		require.NoError(t, err)
-		require.False(t, shared)
-		_, shared, err = e.ask(ctx, "nobody is there")
-		require.NoError(t, err)
-		require.False(t, shared)
-
-		var asking sync.WaitGroup
-		want := func(q string, at time.Duration) {
-			asking.Go(func() {
-				<-time.After(at)
-				began := time.Now()
-				answer, shared, err := e.ask(ctx, q)
-				assert.NoError(t, err)
-				assert.True(t, shared, q)
-				assert.Equal(t, q, answer)
-				assert.LessOrEqual(t, time.Since(began), patience)
-			})
-		}
-		want("a", 50*time.Millisecond)
-		want("b", 60*time.Millisecond)
-		want("c", 149*time.Millisecond)
-		want("late", 200*time.Millisecond)
-		asking.Wait()
-		require.Equal(t, [][]string{{"a", "b", "c"}, {"late"}}, e.batches)
-
-		<-time.After(2 * patience)
-		_, shared, _ = e.ask(ctx, "company has gone")
-		require.False(t, shared)
-
-		e.batches = nil
-		for i := range batchSize + 1 {
-			want(fmt.Sprint(i), patience/2)
-		}
-		asking.Wait()
-		require.Len(t, e.batches, 2)
-		require.Len(t, e.batches[0], batchSize, "a full batch does not wait")
-	})
-}
-
-// Whoever began a batch may give up: the others are answered. What fails, fails for all.
-func TestGatheringOutlivesItsFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := newEcho()
-		e.took = time.Second
-		ctx := withPatience(t.Context(), 10*time.Millisecond)
-		first, giveUp := context.WithTimeout(ctx, time.Minute)
-		_, _, _ = e.ask(ctx, "company")
-		var asking sync.WaitGroup
-		asking.Go(func() {
-			_, shared, err := e.ask(first, "first")
-			assert.True(t, shared)
-			assert.ErrorIs(t, err, context.Canceled)
-		})
-		synctest.Wait()
-		asking.Go(func() {
-			answer, shared, err := e.ask(ctx, "second")
-			assert.NoError(t, err)
-			assert.True(t, shared)
-			assert.Equal(t, "second", answer)
-		})
-		synctest.Wait()
-		giveUp()
-		asking.Wait()
-		require.Equal(t, [][]string{{"first", "second"}}, e.batches)
-
-		e.err = errors.New("out of order")
-		for range 2 {
-			asking.Go(func() {
-				_, shared, err := e.ask(ctx, "x")
-				assert.True(t, !shared || errors.Is(err, e.err))
-			})
-		}
-		asking.Wait()
-	})
-}
-
-// Nobody waits for longer than its own patience, or a quarter of its time; and a batch
-// has as much time as the one in it that has most.
-func TestGatheringOfUnequals(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := newEcho()
-		patient := withPatience(t.Context(), 500*time.Millisecond)
-		_, _, _ = e.ask(patient, "company")
-		var asking sync.WaitGroup
-		asking.Go(func() { _, _, _ = e.ask(patient, "patient") })
-		synctest.Wait()
-		_, shared, err := e.ask(withPatience(t.Context(), 5*time.Millisecond), "impatient")
-		require.NoError(t, err)
-		require.False(t, shared, "the batch is sent too late for it")
-		asking.Wait()
-
-		e = newEcho()
-		short, cancel := context.WithTimeout(withPatience(t.Context(), time.Second), 100*time.Millisecond)
-		defer cancel()
-		_, _, _ = e.ask(short, "company")
-		began := time.Now()
-		_, shared, err = e.ask(short, "short")
-		require.NoError(t, err)
-		require.True(t, shared)
-		require.LessOrEqual(t, time.Since(began), 25*time.Millisecond)
-
-		e = newEcho()
-		inTime := make(chan bool, 1)
-		e.all = func(ctx context.Context, questions []string) ([]string, error) {
-			deadline, _ := ctx.Deadline()
-			inTime <- time.Until(deadline) > time.Second
-			return questions, nil
-		}
-		short, cancel = context.WithTimeout(withPatience(t.Context(), 20*time.Millisecond), 100*time.Millisecond)
-		defer cancel()
-		long, cancel := context.WithTimeout(withPatience(t.Context(), 20*time.Millisecond), 2*time.Second)
-		defer cancel()
-		_, _, _ = e.ask(long, "company")
-		asking.Go(func() { _, _, _ = e.ask(short, "short") })
-		synctest.Wait()
-		_, shared, err = e.ask(long, "long")
-		require.NoError(t, err)
-		require.True(t, shared)
-		require.True(t, <-inTime)
-		asking.Wait()
-	})
-}
 
 // What is renewed together is one statement, which a client that stops cannot leave
 // open; and it is reported as renewed only when it is stored, also where a reader is in the
@@ -171,7 +23,7 @@ func TestRenewalsTogetherAreOneStatement(t *testing.T) {
 		handle, statements := db.OpenCounted(t)
 		s, err := NewSQLStorage(handle, "")
 		require.NoError(t, err)
-		if s.rows.shared.renewals.all == nil {
+		if s.rows.shared.renewals == nil {
 			t.Skip("the engine has no such statement")
 		}
 		shard := s.Election("shard")
@@ -224,8 +76,8 @@ func TestRenewalsTogether(t *testing.T) {
 		}
 		txn := dbtest.Begin(t, db.Open(t), lock)
 		statements.Take()
-		ctx := withPatience(t.Context(), time.Second)
-		_, _, err = s.rows.shared.renewals.ask(ctx, renewal{}) // company
+		ctx := batch.WithWait(t.Context(), time.Second)
+		_, _, err = s.rows.shared.renewals.Do(ctx, renewal{}) // company
 		require.NoError(t, err)
 		errs := make([]error, 2*n)
 		var renewing, freed sync.WaitGroup
@@ -255,7 +107,7 @@ func TestRenewalsTogether(t *testing.T) {
 		if db.Engine != "mysql" {
 			assert.Less(t, len(sent), n/2)
 		}
-		ctx = withPatience(t.Context(), 10*time.Millisecond)
+		ctx = batch.WithWait(t.Context(), 10*time.Millisecond)
 		var reading sync.WaitGroup
 		for i := range n {
 			reading.Go(func() {
@@ -291,7 +143,7 @@ func TestMembersShareOnePicture(t *testing.T) {
 			for _, id := range []string{"b", "a"} {
 				require.NoError(t, e.UpdateMember(t.Context(), nil, &Member{ID: id, Nonce: "n", Renewals: 1, Labels: map[string]string{"k": "v"}}))
 			}
-			all, err := s.rows.shared.members.all(t.Context(), []string{e.rows.election, "none", e.rows.election})
+			all, err := s.rows.readAllMembers(t.Context(), []string{e.rows.election, "none", e.rows.election})
 			require.NoError(t, err)
 			require.Empty(t, all[1].members)
 			require.Len(t, all[0].members, 2)
@@ -299,7 +151,7 @@ func TestMembersShareOnePicture(t *testing.T) {
 			require.Same(t, all[0].members[0], all[2].members[0])
 			require.Equal(t, rosterOf(all[0].members), all[0].roster)
 
-			ctx := withPatience(t.Context(), 50*time.Millisecond)
+			ctx := batch.WithWait(t.Context(), 50*time.Millisecond)
 			found := make([][]*Member, 3)
 			var asking sync.WaitGroup
 			for i := range found {
