@@ -35,9 +35,11 @@ type leadershipKey struct {
 
 // LeadershipFromContext returns the reign in which ctx's work is done and
 // whether there is one. It is set on the ctx of every LeaderCallback, and by
-// ContextWithLeadership. Among nested ones the innermost is returned.
+// ContextWithLeadership. Among nested ones the innermost is returned. Its Leader is
+// a copy, the caller's to keep and change.
 func LeadershipFromContext(ctx context.Context) (Leadership, bool) {
 	l, ok := ctx.Value(leadershipKey{innermost: true}).(Leadership)
+	l.Leader = l.Leader.Clone()
 	return l, ok
 }
 
@@ -45,8 +47,10 @@ func LeadershipFromContext(ctx context.Context) (Leadership, bool) {
 // outside the callback on the leader's behalf, such as a request handler: a
 // TxnWithLeaderLock under it is held to l's term. Take l from
 // LeadershipFromContext, Observe or Status; a Leadership built by hand applies
-// to every storage. One without a Leader refuses every guarded transaction.
+// to every storage. One without a Leader refuses every guarded transaction. What
+// l.Leader points to is copied.
 func ContextWithLeadership(ctx context.Context, l Leadership) context.Context {
+	l.Leader = l.Leader.Clone()
 	ctx = context.WithValue(ctx, leadershipKey{scope: l.scope}, l)
 	return context.WithValue(ctx, leadershipKey{innermost: true}, l)
 }
