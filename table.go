@@ -140,7 +140,7 @@ func (t *electionTable) mayRemove(ctx context.Context) error {
 	if t.removes.Load() {
 		return nil
 	}
-	_, err := t.db.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), -1) // which there is not
+	_, err := t.db.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), t.dialect.Args(-1)...) // which there is not
 	switch dialect.Classify(err) {
 	case dialect.Unknown:
 		if err != nil {

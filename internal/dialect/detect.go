@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // engines lists every dialect, for what needs no database to ask.
@@ -22,17 +24,19 @@ func Detect(ctx context.Context, db *sql.DB) (*Dialect, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
-	if err := conn.Close(); err != nil {
-		return nil, err
-	}
-	return DetectOn(ctx, db)
+	defer func() { _ = conn.Close() }() // fails for one that has broken
+	return DetectOn(ctx, conn)
 }
 
 // DetectOn is Detect on what is connected. It asks first for what no server refuses, and
 // SQLite, which does, only its own process hears of: so nothing stands in a server's log.
-func DetectOn(ctx context.Context, q Queryer) (*Dialect, error) {
+func DetectOn(ctx context.Context, conn *sql.Conn) (*Dialect, error) {
 	var version, own string
-	err := q.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version)
+	postgres, err := postgresOn(conn)
+	if err != nil {
+		return nil, err
+	}
+	err = conn.QueryRowContext(ctx, "SELECT VERSION()", postgres.Args()...).Scan(&version)
 	number, isMySQL := mysqlNumber(err)
 	_, isPostgres := postgresCode(err)
 	switch {
@@ -44,7 +48,7 @@ func DetectOn(ctx context.Context, q Queryer) (*Dialect, error) {
 	d := serverOf(version)
 	switch {
 	case d == nil: // or a program has taught SQLite a function of that name
-		notSQLite := q.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&own)
+		notSQLite := conn.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&own)
 		switch {
 		case notSQLite == nil:
 			return SQLite(), nil
@@ -53,9 +57,25 @@ func DetectOn(ctx context.Context, q Queryer) (*Dialect, error) {
 		}
 		return nil, fmt.Errorf("unknown database engine: %w", errors.Join(notSQLite, err))
 	case d.Name == nameMariaDB || d.Name == nameMySQL:
-		return inCluster(ctx, q, d)
+		return inCluster(ctx, conn, d)
+	case d.Name == postgres.Name:
+		return postgres, nil
 	}
 	return d, nil
+}
+
+// postgresOn is PostgreSQL through conn. Statements with arguments are prepared by pgx, at
+// a round trip more on each new connection, unless it is told not to, which it can be
+// without a wrapper around it, and need not where the DSN says so already.
+func postgresOn(conn *sql.Conn) (*Dialect, error) {
+	d := PostgreSQL()
+	return d, conn.Raw(func(dc any) error {
+		if c, ok := dc.(interface{ Conn() *pgx.Conn }); ok {
+			mode := c.Conn().Config().DefaultQueryExecMode
+			d.direct = mode != pgx.QueryExecModeExec && mode != pgx.QueryExecModeSimpleProtocol
+		}
+		return nil
+	})
 }
 
 // explainRefusal names the setting for which a server refuses whatever it is asked.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Dialect holds the facts about one database engine. It is immutable.
@@ -63,6 +65,7 @@ type Dialect struct {
 	rolledBack  func(error) bool
 	look        string // see Look
 	identity    func(database string) (string, error)
+	direct      bool // the driver's connections take pgx's options, see Args
 	unsure      bool // its name says too little, see CheckLocks
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
 	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
@@ -122,9 +125,18 @@ func (d *Dialect) Rebind(query string) string {
 // before, through whatever node. What it returns may hold no question mark any more.
 func (d *Dialect) Fresh(query string, args ...any) (string, []any) {
 	if !d.inlineReads {
-		return query, args
+		return query, d.Args(args...)
 	}
 	return d.freshRead + inline(query, args, mysqlLiteral), nil
+}
+
+// Args are the arguments of a statement that is to take one round trip, also on a
+// connection that has not seen it before.
+func (d *Dialect) Args(args ...any) []any {
+	if !d.direct {
+		return args
+	}
+	return append([]any{pgx.QueryExecModeExec}, args...)
 }
 
 // ByteEqual is a condition that holds when column equals the argument byte for
