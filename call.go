@@ -22,14 +22,15 @@ const maxCalls = 4
 // call is one storage call under way. It runs on a goroutine of its own, so that
 // one which never returns cannot hold up the elector.
 type call struct {
-	started clock.Instant // read before the call was made
-	giveUp  time.Duration // when its answer is no longer waited for
-	cancel  context.CancelFunc
-	done    chan reply    // receives once
-	ended   chan struct{} // closed when the call has returned
-	kind    callKind
-	base    *Record // the record read in this round; nil for a Get
-	write   *write  // what an Update stores
+	started  clock.Instant // read before the call was made
+	giveUp   time.Duration // when its answer is no longer waited for
+	batchWait time.Duration // for how long it may wait to be sent with others
+	cancel   context.CancelFunc
+	done     chan reply    // receives once
+	ended    chan struct{} // closed when the call has returned
+	kind     callKind
+	base     *Record // the record read in this round; nil for a Get
+	write    *write  // what an Update stores
 }
 
 // callKind is what a call is for.
@@ -56,11 +57,39 @@ type reply struct {
 // caller makes storage calls.
 type caller struct {
 	storage Storage
-	ctx     context.Context // values for the calls; outlives RunElection's ctx
-	timeout time.Duration   // for one round of a Get and an Update
-	open    []*call         // not known to have ended
+	ctx     context.Context  // values for the calls; outlives RunElection's ctx
+	timeout time.Duration    // for one round of a Get and an Update, where links are quick
+	took    [2]time.Duration // the last two that answered a Get, see roundTime
+	open    []*call          // not known to have ended
 	// batchWait is for how long the calls of this round may wait to be sent together with others'.
 	batchWait time.Duration
+}
+
+// slowRound is how many times as long as a Get a round may take: it may have to set up a
+// connection anew (TLS and its login are six round trips or seven) before it reads and writes.
+const slowRound = 16
+
+// roundTime is how long one round may take. Where the storage answers at once, one that
+// does not is given up in time for two more. On a slow link, and before anything was
+// answered, that would give up what only needs its time: there a round may take all of
+// the time that a renewal has. It is for the link and not for the moment: the quicker one
+// of the last two answers tells.
+func (c *caller) roundTime() time.Duration {
+	most := changeRounds * c.timeout
+	took := min(c.took[0], c.took[1])
+	if took == 0 {
+		return most
+	}
+	return max(c.timeout, min(most, slowRound*took))
+}
+
+// answered notes that a Get was answered.
+func (c *caller) answered(k *call, now time.Duration) {
+	took := max(1, now-k.started.Mono-k.batchWait)
+	c.took[0], c.took[1] = c.took[1], took
+	if c.took[0] == 0 {
+		c.took[0] = took
+	}
 }
 
 // busy reports whether too many calls hang to make another.
@@ -87,7 +116,7 @@ func (c *caller) close(ck clock.Clock) {
 
 // get starts a Get.
 func (c *caller) get(now clock.Instant) *call {
-	k := &call{kind: callGet, giveUp: now.Mono + c.timeout}
+	k := &call{kind: callGet, giveUp: now.Mono + c.roundTime()}
 	c.start(k, now, func(ctx context.Context) (reply reply) {
 		reply.record, reply.err = c.storage.Get(ctx)
 		switch {
@@ -113,7 +142,7 @@ func (c *caller) own(now clock.Instant, round *call, base *Record, id string) *c
 
 // all starts the reading of all that is kept apart.
 func (c *caller) all(now clock.Instant) *call {
-	k := &call{kind: callAll, giveUp: now.Mono + c.timeout}
+	k := &call{kind: callAll, giveUp: now.Mono + c.roundTime()}
 	c.start(k, now, func(ctx context.Context) reply {
 		if rows, ok := rowsOf(c.storage); ok {
 			found, err := rows.allMembers(ctx)
@@ -160,7 +189,7 @@ func (c *caller) update(now clock.Instant, round *call, base *Record, w *write) 
 // evict starts the removal of entries kept apart, as far as they are still as
 // they were read.
 func (c *caller) evict(now clock.Instant, silent []*Member) *call {
-	k := &call{kind: callEvict, giveUp: now.Mono + c.timeout}
+	k := &call{kind: callEvict, giveUp: now.Mono + c.roundTime()}
 	c.start(k, now, func(ctx context.Context) reply {
 		apart, _ := c.storage.(MemberStorage)
 		for _, m := range silent {
@@ -175,6 +204,7 @@ func (c *caller) evict(now clock.Instant, silent []*Member) *call {
 
 func (c *caller) start(k *call, now clock.Instant, f func(context.Context) reply) {
 	ctx, cancel := context.WithTimeout(batch.WithWait(c.ctx, c.batchWait), k.giveUp-now.Mono)
+	k.batchWait = c.batchWait
 	k.started, k.cancel, k.done, k.ended = now, cancel, make(chan reply, 1), make(chan struct{})
 	c.open = append(c.open, k)
 	go func() {

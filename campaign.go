@@ -202,7 +202,7 @@ func (c *campaign) stop(now clock.Instant, err, cause error) {
 
 // leaveSoon starts the time in which leaving the record is tried.
 func (c *campaign) leaveSoon(now clock.Instant) {
-	c.leaveBy = now.Mono + max(c.cfg.RenewInterval, c.caller.timeout)
+	c.leaveBy = now.Mono + max(c.cfg.RenewInterval, c.caller.roundTime())
 	c.lookBy(now.Mono)
 }
 

@@ -233,7 +233,7 @@ func (e electionRows) recordUpdate(c change) dialect.Statement {
 
 // exec runs s alone.
 func (e electionRows) exec(ctx context.Context, q sqldb.Execer, s dialect.Statement) error {
-	n, err := sqldb.Exec(ctx, q, e.sql(s.Query), s.Args...)
+	n, err := sqldb.Exec(ctx, q, e.sql(s.Query), e.dialect.Args(s.Args...)...)
 	if err == nil && n == 0 {
 		err = s.Missed
 	}

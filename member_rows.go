@@ -213,7 +213,7 @@ func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c member
 		e.dialect.SkipExisting)
 	const draws = 20 // as in insertRow
 	for range draws {
-		n, err := sqldb.Exec(ctx, q, query, rowID(), c.id, c.text, *c.to, e.election, memberSlot(c.id))
+		n, err := sqldb.Exec(ctx, q, query, e.dialect.Args(rowID(), c.id, c.text, *c.to, e.election, memberSlot(c.id))...)
 		if n == 1 || err != nil && dialect.Classify(err) != dialect.Conflict {
 			return err
 		}

@@ -120,10 +120,12 @@ func (o *observer) poll(ctx context.Context, calls *caller) time.Duration {
 	if calls.busy() {
 		return began.Mono
 	}
-	r, ok := o.await(ctx, calls, calls.get(began))
+	k := calls.get(began)
+	r, ok := o.await(ctx, calls, k)
 	if !ok {
 		return began.Mono
 	}
+	calls.answered(k, o.clock.Now().Mono)
 	o.take(r.record, o.clock.Now().Mono)
 	if !o.apart || calls.busy() || !o.seen.wantsRows(o.clock.Now().Mono, o.cfg.PollInterval) {
 		return began.Mono
@@ -136,7 +138,7 @@ func (o *observer) poll(ctx context.Context, calls *caller) time.Duration {
 
 // await waits for k's reply, and reports whether it is a good one.
 func (o *observer) await(ctx context.Context, calls *caller, k *call) (r reply, ok bool) {
-	timer := o.clock.NewTimer(calls.timeout + calls.grace())
+	timer := o.clock.NewTimer(k.giveUp - k.started.Mono + calls.grace())
 	defer timer.Stop()
 	select {
 	case r = <-k.done:

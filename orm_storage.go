@@ -89,10 +89,8 @@ func openORMFromSQLDB(pool *sql.DB, tableName string) (*ORMStorage, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
-	defer cancel()
 	var db *gorm.DB
-	err = sqldb.Retry(ctx, func() (err error) { // gorm asks the database for its version
+	err = sqldb.Step(context.Background(), func(ctx context.Context) (err error) { // gorm asks the database for its version
 		db, err = gorm.Open(dialectorFor(rows.dialect, lentPool{pool, ctx}), &gorm.Config{Logger: logger.Discard})
 		return err
 	})

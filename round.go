@@ -26,7 +26,7 @@ func (c *campaign) startRound(now clock.Instant) {
 		c.caller.batchWait = c.cfg.RenewInterval / 20
 	}
 	if rec := c.known(now); rec != nil {
-		c.round = &call{giveUp: now.Mono + c.caller.timeout}
+		c.round = &call{giveUp: now.Mono + c.caller.roundTime()}
 		c.decide(rec, now)
 		return
 	}
@@ -66,6 +66,7 @@ func (c *campaign) take(r reply, now clock.Instant) {
 	case r.err != nil:
 		c.fail(now, k.explain(r.err))
 	case k.kind == callGet:
+		c.caller.answered(k, now.Mono)
 		c.read(r.record, now)
 	case k.kind == callOwn:
 		c.readOwn(k.base, r.members, now)

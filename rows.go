@@ -201,7 +201,7 @@ func (e electionRows) insertRow(ctx context.Context, q sqldb.Execer, r row, valu
 				args[i] = rowID()
 			}
 		}
-		n, err := sqldb.Exec(ctx, q, query, args...)
+		n, err := sqldb.Exec(ctx, q, query, e.dialect.Args(args...)...)
 		if err != nil || n > 0 || values["id"] != nil {
 			return n > 0, err
 		}

@@ -203,7 +203,7 @@ func (t *electionTable) renew(ctx context.Context, renewals []renewal) ([]bool, 
 	// One statement and no transaction around it: nothing of it stays open if we stop here.
 	err := sqldb.Retry(ctx, func() error {
 		renewed = make([]bool, len(renewals))
-		return eachRow(ctx, t.db, query, args, func(rows *sql.Rows) error {
+		return eachRow(ctx, t.db, query, t.dialect.Args(args...), func(rows *sql.Rows) error {
 			var k key
 			if err := rows.Scan(&k.election, &k.slot); err != nil {
 				return err

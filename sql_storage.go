@@ -16,9 +16,6 @@ import (
 // make their first storage.
 var TableNameElection = "election"
 
-// openTimeout bounds the constructors, which take no ctx.
-const openTimeout = 10 * time.Second
-
 // SQLStorage keeps elections in a table of an SQL database, through
 // database/sql. Any number of storages, of this kind and of ORMStorage, in any
 // number of processes, may share one table. Safe for concurrent use.
@@ -48,7 +45,8 @@ var (
 // an older version's table lacks; any number of members may do so at once.
 // Where it may not add columns it leaves the table as it is: then only the
 // election named "" works. It returns an error when the database cannot be
-// reached or the table is not one of this library's, at the latest after 10 s.
+// reached or the table is not one of this library's. It blocks for a connection and up to
+// six round trips, or eight where it has to create the table, each for at most 10 s.
 //
 // The caller keeps db and closes it when all storages are done.
 func NewSQLStorage(db *sql.DB, tableName string) (*SQLStorage, error) {
@@ -63,9 +61,7 @@ func openRows(db *sql.DB, tableName string) (electionRows, error) {
 	if db == nil {
 		return electionRows{}, errors.New("the database handle must not be nil")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
-	defer cancel()
-	table, err := openTable(ctx, db, tableName)
+	table, err := openTable(db, tableName)
 	return electionRows{electionTable: table}, err
 }
 

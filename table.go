@@ -51,17 +51,30 @@ type electionTable struct {
 	shared  shared
 }
 
-// openTable detects the engine, and creates or grows the table where needed.
-func openTable(ctx context.Context, db *sql.DB, name string) (*electionTable, error) {
+// openTable detects the engine, and creates or grows the table where needed, in as few
+// round trips as that takes. Each of them may take as long as sqldb.RetryLimit: so it goes
+// on for as long as it comes on.
+func openTable(db *sql.DB, name string) (t *electionTable, err error) {
 	if name == "" {
 		name = TableNameElection
 	}
-	var d *dialect.Dialect
-	var identity string
-	err := sqldb.Retry(ctx, func() (err error) {
-		if d, err = dialect.Detect(ctx, db); err == nil {
-			identity, err = d.Identity(ctx, db)
+	ctx := context.Background()
+	err = sqldb.OnLiveConn(func() error {
+		conn, err := sqldb.Connect(ctx, db)
+		if err != nil {
+			return err
 		}
+		defer func() { _ = conn.Close() }() // fails for one that was used up
+		t, err = openTableOn(ctx, db, conn, name)
+		return err
+	})
+	return t, err
+}
+
+func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (*electionTable, error) {
+	var d *dialect.Dialect
+	err := sqldb.Step(ctx, func(ctx context.Context) (err error) {
+		d, err = dialect.DetectOn(ctx, conn)
 		return err
 	})
 	if err != nil {
@@ -70,10 +83,11 @@ func openTable(ctx context.Context, db *sql.DB, name string) (*electionTable, er
 	if err := d.CheckIdentifier(name); err != nil {
 		return nil, fmt.Errorf("table name %w", err)
 	}
-	t := &electionTable{db: db, dialect: d, name: name, identity: identity}
+	t := &electionTable{db: db, dialect: d, name: name}
 	t.share()
+	seen, err := sqldb.Ensure(ctx, conn, d, t.schema())
 	var incomplete *sqldb.MissingError
-	switch err := sqldb.Ensure(ctx, db, d, t.schema()); {
+	switch {
 	case err == nil:
 		t.grown.Store(true)
 	case errors.As(err, &incomplete) && incomplete.Absent:
@@ -82,10 +96,8 @@ func openTable(ctx context.Context, db *sql.DB, name string) (*electionTable, er
 	default:
 		return nil, err
 	}
-	if t.quoted, err = sqldb.Qualified(ctx, db, d, name); err != nil {
-		return nil, err
-	}
-	return t, sqldb.Unfit(ctx, db, d, name)
+	t.identity, t.quoted = seen.Identity, sqldb.Qualified(d, seen, name)
+	return t, sqldb.Step(ctx, func(ctx context.Context) error { return d.CheckLocks(ctx, db, conn, t.quoted) })
 }
 
 // schema is DO's columns and those that tell elections apart.
@@ -128,7 +140,7 @@ func (t *electionTable) mayRemove(ctx context.Context) error {
 	if t.removes.Load() {
 		return nil
 	}
-	_, err := t.db.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), -1) // which there is not
+	_, err := t.db.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), t.dialect.Args(-1)...) // which there is not
 	switch dialect.Classify(err) {
 	case dialect.Unknown:
 		if err != nil {

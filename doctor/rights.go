@@ -30,17 +30,14 @@ func (e *examination) tableChecks() []check {
 var all = []string{"id", "leader_id", "record", "version", "election", "slot"}
 
 func (e *examination) table(ctx context.Context) finding {
-	rows, err := sqldb.Strings(ctx, e.db, 1, e.dialect.Rebind(e.dialect.ColumnsOf), e.Table)
+	seen, err := e.dialect.Look(ctx, e.db, e.Table)
 	if err != nil {
 		return failure("%v", err)
 	}
-	for _, row := range rows {
-		e.columns = append(e.columns, strings.ToLower(row[0]))
-	}
-	if len(rows) == 0 {
+	if e.columns = seen.Columns; len(seen.Columns) == 0 {
 		return ok("%s is not there yet: the first member creates it", e.Table)
 	}
-	if err := sqldb.Unfit(ctx, e.db, e.dialect, e.Table); err != nil {
+	if err := sqldb.Unfit(seen, e.Table); err != nil {
 		return failure("%v", err).because("No storage can be opened on it, since the guard would not hold there.",
 			"Give it up for a table that the library creates.")
 	}
@@ -89,7 +86,10 @@ const rightToRemove = "DELETE"
 func (e *examination) right(ctx context.Context, r right) finding {
 	table, err := e.site.table, error(nil)
 	if len(e.columns) > 0 {
-		table, err = sqldb.Qualified(ctx, e.db, e.dialect, e.Table)
+		var seen dialect.Sight
+		if seen, err = e.dialect.Look(ctx, e.db, e.Table); err == nil {
+			table = sqldb.Qualified(e.dialect, seen, e.Table)
+		}
 	}
 	switch {
 	case err != nil:

@@ -59,15 +59,12 @@ func (e *examination) pool(context.Context) finding {
 }
 
 func (e *examination) sessionSettings(ctx context.Context) finding {
-	if e.dialect.UnfitSession == "" {
-		return ok("there are none")
-	}
-	var reason sql.NullString
-	if err := e.db.QueryRowContext(ctx, e.dialect.UnfitSession).Scan(&reason); err != nil {
+	seen, err := e.dialect.Look(ctx, e.db, e.Table)
+	if err != nil {
 		return failure("%v", err)
 	}
-	if reason.String != "" {
-		return failure("%s", reason.String).because("No storage can be opened with this DSN.", "Change the DSN's parameter or the server's default.")
+	if seen.UnfitSession != "" {
+		return failure("%s", seen.UnfitSession).because("No storage can be opened with this DSN.", "Change the DSN's parameter or the server's default.")
 	}
 	return ok("as they should be")
 }

@@ -108,13 +108,13 @@ func (s *site) open(ctx context.Context, table string) (err error) {
 			return err
 		}
 	}
-	quoted, err := sqldb.Qualified(ctx, s.db, s.dialect, table)
+	seen, err := s.dialect.Look(ctx, s.db, table)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.member, s.table, s.own = member, quoted, table == s.name
+	s.member, s.table, s.own = member, sqldb.Qualified(s.dialect, seen, table), table == s.name
 	return nil
 }
 

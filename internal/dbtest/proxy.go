@@ -17,7 +17,7 @@ import (
 type Proxy struct {
 	network, target string
 	listener        net.Listener
-	passed          atomic.Int64
+	passed, trips   atomic.Int64
 
 	mu      sync.Mutex
 	mode    proxyMode
@@ -37,7 +37,10 @@ const (
 )
 
 // link is one connection through the proxy.
-type link struct{ client, server net.Conn }
+type link struct {
+	client, server net.Conn
+	answered       atomic.Bool // since the client's last packet
+}
 
 // cut closes both sides with a reset: what is under way is lost.
 func (l *link) cut() {
@@ -77,10 +80,23 @@ func (p *Proxy) Address() string { return p.listener.Addr().String() }
 // Passed is how many bytes have come through, both ways.
 func (p *Proxy) Passed() int64 { return p.passed.Load() }
 
+// Trips is how often a client has sent something after an answer, or first: how many
+// round trips were waited for, the first one of each connection's transport aside. It
+// takes a delay for packets that are sent one after the other to count as one.
+func (p *Proxy) Trips() int64 { return p.trips.Load() }
+
+// Links is how many connections are open.
+func (p *Proxy) Links() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.links)
+}
+
 // Pass lets everything through, what was swallowed included.
 func (p *Proxy) Pass() { p.set(passing, 0) }
 
-// Delay lets each packet through d later, in both directions.
+// Delay lets each packet through d later, in both directions, and a new connection
+// after one more round trip.
 func (p *Proxy) Delay(d time.Duration) { p.set(delaying, d) }
 
 // Swallow lets nothing through, not even the end of a connection: like a network
@@ -116,16 +132,19 @@ func (p *Proxy) accept(running *sync.WaitGroup) {
 
 // serve forwards one connection in both directions until both have ended.
 func (p *Proxy) serve(client net.Conn) {
-	if !p.gate() {
-		_ = client.Close()
-		return
+	for range 2 { // the handshake of the transport
+		if !p.gate(time.Now()) {
+			_ = client.Close()
+			return
+		}
 	}
 	server, err := net.Dial(p.network, p.target)
 	if err != nil {
 		_ = client.Close()
 		return
 	}
-	l := &link{client, server}
+	l := &link{client: client, server: server}
+	l.answered.Store(true)
 	defer l.close()
 	defer p.remove(l)
 	if !p.add(l) {
@@ -151,17 +170,33 @@ func (p *Proxy) remove(l *link) {
 	delete(p.links, l)
 }
 
-// pump forwards from one side to the other. It reads no further while the gate is
-// shut, so that the end of a connection is held up as well.
+// packet is what was read at once, and what the reading ended with.
+type packet struct {
+	data []byte
+	err  error
+	at   time.Time
+}
+
+// pump forwards from one side to the other. Packets on their way do not wait for each
+// other, as in a network.
 func (p *Proxy) pump(l *link, to, from net.Conn) {
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buffer)
-		if !p.gate() {
+	const window = 32 // packets on their way; then the sender waits
+	packets := make(chan packet, window)
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	reading.Go(func() { p.read(l, from, packets, done) })
+	for next := range packets {
+		if !p.gate(next.at) {
 			return
 		}
-		p.passed.Add(int64(n))
-		if _, writeErr := to.Write(buffer[:n]); err == nil {
+		p.passed.Add(int64(len(next.data)))
+		if to == l.client && len(next.data) > 0 {
+			l.answered.Store(true)
+		}
+		err := next.err
+		if _, writeErr := to.Write(next.data); err == nil {
 			err = writeErr
 		}
 		if err == nil {
@@ -176,22 +211,42 @@ func (p *Proxy) pump(l *link, to, from net.Conn) {
 	}
 }
 
-// gate waits until a packet may pass, and reports false if its connection is cut.
-func (p *Proxy) gate() bool {
-	waited := false
+// read reads packets until the connection, or the pump, ends.
+func (p *Proxy) read(l *link, from net.Conn, packets chan<- packet, done <-chan struct{}) {
+	defer close(packets)
+	for {
+		buffer := make([]byte, 16<<10)
+		n, err := from.Read(buffer)
+		if from == l.client && n > 0 && l.answered.Swap(false) {
+			p.trips.Add(1)
+		}
+		select {
+		case packets <- packet{buffer[:n], err, time.Now()}:
+		case <-done:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// gate waits until a packet may pass that came at a moment, and reports false if its
+// connection is cut.
+func (p *Proxy) gate(came time.Time) bool {
 	for {
 		p.mu.Lock()
 		mode, delay, changed := p.mode, p.delay, p.changed
 		p.mu.Unlock()
+		left := time.Until(came.Add(delay))
 		switch {
 		case mode >= cutting:
 			return false
-		case mode == passing, mode == delaying && waited:
+		case mode == passing, mode == delaying && left <= 0:
 			return true
 		case mode == delaying:
 			select {
-			case <-time.After(delay):
-				waited = true
+			case <-time.After(left):
 			case <-changed:
 			}
 		default:

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // engines lists every dialect, for what needs no database to ask.
@@ -18,28 +20,71 @@ func engines() []*Dialect {
 // driver's type, so that it sees through wrapped drivers. Engines that speak the
 // language of another one are refused unless they are known to lock like it.
 func Detect(ctx context.Context, db *sql.DB) (*Dialect, error) {
-	if err := db.PingContext(ctx); err != nil {
+	conn, err := db.Conn(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
-	var version string
-	notSQLite := db.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version)
-	if notSQLite == nil {
-		return SQLite(), nil
+	defer func() { _ = conn.Close() }() // fails for one that has broken
+	return DetectOn(ctx, conn)
+}
+
+// DetectOn is Detect on what is connected. It asks first for what no server refuses, and
+// SQLite, which does, only its own process hears of: so nothing stands in a server's log.
+func DetectOn(ctx context.Context, conn *sql.Conn) (*Dialect, error) {
+	var version, own string
+	postgres, err := postgresOn(conn)
+	if err != nil {
+		return nil, err
 	}
-	if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
-		if number, _ := mysqlNumber(err); number == mysqlNodeNotReady {
-			return nil, fmt.Errorf("%w: %w", errNotPrimary, err)
-		}
-		return nil, fmt.Errorf("unknown database engine: %w", errors.Join(notSQLite, err))
+	err = conn.QueryRowContext(ctx, "SELECT VERSION()", postgres.Args()...).Scan(&version)
+	number, isMySQL := mysqlNumber(err)
+	_, isPostgres := postgresCode(err)
+	switch {
+	case number == mysqlNodeNotReady:
+		return nil, fmt.Errorf("%w: %w", errNotPrimary, err)
+	case isMySQL || isPostgres:
+		return nil, fmt.Errorf("ask the server for its version: %w", explainRefusal(err))
 	}
 	d := serverOf(version)
-	if d == nil {
-		return nil, fmt.Errorf("database engine %q is not supported", version)
-	}
-	if d.Name == nameMariaDB || d.Name == nameMySQL {
-		return inCluster(ctx, db, d)
+	switch {
+	case d == nil: // or a program has taught SQLite a function of that name
+		notSQLite := conn.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&own)
+		switch {
+		case notSQLite == nil:
+			return SQLite(), nil
+		case err == nil:
+			return nil, fmt.Errorf("database engine %q is not supported", version)
+		}
+		return nil, fmt.Errorf("unknown database engine: %w", errors.Join(notSQLite, err))
+	case d.Name == nameMariaDB || d.Name == nameMySQL:
+		return inCluster(ctx, conn, d)
+	case d.Name == postgres.Name:
+		return postgres, nil
 	}
 	return d, nil
+}
+
+// postgresOn is PostgreSQL through conn. Statements with arguments are prepared by pgx, at
+// a round trip more on each new connection, unless it is told not to, which it can be
+// without a wrapper around it, and need not where the DSN says so already.
+func postgresOn(conn *sql.Conn) (*Dialect, error) {
+	d := PostgreSQL()
+	return d, conn.Raw(func(dc any) error {
+		if c, ok := dc.(interface{ Conn() *pgx.Conn }); ok {
+			mode := c.Conn().Config().DefaultQueryExecMode
+			d.direct = mode != pgx.QueryExecModeExec && mode != pgx.QueryExecModeSimpleProtocol
+		}
+		return nil
+	})
+}
+
+// explainRefusal names the setting for which a server refuses whatever it is asked.
+func explainRefusal(err error) error {
+	const notSupported = "0A000"
+	if code, _ := postgresCode(err); code == notSupported {
+		return fmt.Errorf("the session's setting default_transaction_isolation must not be serializable on a standby: %w", err)
+	}
+	return err
 }
 
 // relatives are engines that answer like MySQL or PostgreSQL and lock otherwise.
@@ -73,22 +118,41 @@ func serverOf(version string) *Dialect {
 // inCluster returns the dialect of the server d where it is one of a cluster with
 // several primaries: row locks are local to a node there, so that a guarded
 // transaction on one node and a change of leader on another could both commit.
-func inCluster(ctx context.Context, db *sql.DB, d *Dialect) (*Dialect, error) {
+func inCluster(ctx context.Context, q Queryer, d *Dialect) (*Dialect, error) {
+	const wsrepOn, singlePrimary = "wsrep_on", "group_replication_single_primary_mode"
+	value, err := settings(ctx, q, "VARIABLES", wsrepOn, singlePrimary)
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range []struct{ name, setting, alone string }{
-		{nameGalera, "wsrep_on", "OFF"},
-		{"multi-primary Group Replication", "group_replication_single_primary_mode", "ON"},
+		{nameGalera, wsrepOn, "OFF"}, {"multi-primary Group Replication", singlePrimary, "ON"},
 	} {
-		var name, value string
-		err := db.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES LIKE '"+c.setting+"'").Scan(&name, &value)
-		switch {
-		case errors.Is(err, sql.ErrNoRows) || err == nil && strings.EqualFold(value, c.alone):
-		case err != nil:
-			return nil, fmt.Errorf("ask for %s: %w", c.setting, err)
+		switch v, known := value[c.setting]; {
+		case !known || strings.EqualFold(v, c.alone):
 		case c.name == nameGalera && d.Name == nameMariaDB:
-			return Galera(), checkNode(ctx, db)
+			return Galera(), checkNode(ctx, q)
 		default:
 			return nil, fmt.Errorf("%s is not supported on %s: its row locks do not reach other nodes", c.name, d.Name)
 		}
 	}
 	return d, nil
+}
+
+// settings returns those of the server's VARIABLES or its STATUS, by name, that it knows.
+func settings(ctx context.Context, q Queryer, of string, names ...string) (values map[string]string, err error) {
+	ask := "'" + strings.Join(names, "', '") + "'"
+	rows, err := q.QueryContext(ctx, "SHOW GLOBAL "+of+" WHERE Variable_name IN ("+ask+")")
+	if err != nil {
+		return nil, fmt.Errorf("ask for %s: %w", ask, err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	values = map[string]string{}
+	for rows.Next() {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
+			return nil, err
+		}
+		values[strings.ToLower(name)] = value
+	}
+	return values, rows.Err()
 }

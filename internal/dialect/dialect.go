@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Dialect holds the facts about one database engine. It is immutable.
@@ -31,18 +33,10 @@ type Dialect struct {
 	BoundedWrite, BoundedDDL string
 	// Isolation is the level for transactions that first wait and then look.
 	Isolation sql.IsolationLevel
-	// ColumnsOf lists the column names of the table given as its one argument,
-	// and nothing when there is no such table.
-	ColumnsOf string
 	// TableOptions ends a CREATE TABLE.
 	TableOptions string
-	// SchemaOf names the schema of the table given as its one argument; "" where
-	// a table's name needs none.
-	SchemaOf string
-	// UnfitSession and UnfitTable, which takes a table's name, return what keeps
-	// elections from working as a sentence, or NULL, or nothing; "" where nothing
-	// can.
-	UnfitSession, UnfitTable string
+	// KeysInTable: a CREATE TABLE takes the table's unique keys, too, at no round trip more.
+	KeysInTable bool
 	// UpdateMany goes on a WITH renewal (election, slot, was, version, leader_id, record)
 	// and replaces those rows of a quoted table that still have the version was. It
 	// returns election and slot of each, and passes over rows that are locked; nil where
@@ -58,9 +52,6 @@ type Dialect struct {
 	// before it is committed: the release fails, with class Retry by way of Torn, if the
 	// transaction has ended meanwhile and nobody was told.
 	Savepoint string
-	// UniqueOf lists (index name, column) of the unique, unconditional indexes of
-	// the table given as its one argument, in key order.
-	UniqueOf string
 	// Examination asks whether a database is fit for elections.
 	Examination Examination
 
@@ -72,7 +63,10 @@ type Dialect struct {
 	byteEqual   func(column, placeholder string) string
 	classify    func(error) Class
 	rolledBack  func(error) bool
-	identity    func(context.Context, *sql.DB) (string, error)
+	look        string // see Look
+	identity    func(database string) (string, error)
+	direct      bool // the driver's connections take pgx's options, see Args
+	unsure      bool // its name says too little, see CheckLocks
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
 	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
 	listen      func(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error)
@@ -131,9 +125,18 @@ func (d *Dialect) Rebind(query string) string {
 // before, through whatever node. What it returns may hold no question mark any more.
 func (d *Dialect) Fresh(query string, args ...any) (string, []any) {
 	if !d.inlineReads {
-		return query, args
+		return query, d.Args(args...)
 	}
 	return d.freshRead + inline(query, args, mysqlLiteral), nil
+}
+
+// Args are the arguments of a statement that is to take one round trip, also on a
+// connection that has not seen it before.
+func (d *Dialect) Args(args ...any) []any {
+	if !d.direct {
+		return args
+	}
+	return append([]any{pgx.QueryExecModeExec}, args...)
 }
 
 // ByteEqual is a condition that holds when column equals the argument byte for
@@ -143,12 +146,6 @@ func (d *Dialect) ByteEqual(column string) string { return d.byteEqual(column, "
 // RolledBack reports whether err, returned by COMMIT, says for certain that
 // nothing of the transaction was or will be applied.
 func (d *Dialect) RolledBack(err error) bool { return d.rolledBack(err) }
-
-// Identity names the database behind db: equal for all handles on one
-// database. Databases that cannot be told apart share an identity.
-func (d *Dialect) Identity(ctx context.Context, db *sql.DB) (string, error) {
-	return d.identity(ctx, db)
-}
 
 // Fence prepares conn, to the database of that identity, for one guarded
 // transaction. It runs no statement where the engine can do without.

@@ -41,9 +41,9 @@ func Galera() *Dialect {
 	d.Savepoint = "election_whole"
 	d.prepare = prepareGalera
 	d.transact = nil // a conflict is looked for before the COMMIT
-	d.UnfitSession = strings.Replace(d.UnfitSession, "CASE", `CASE
-			WHEN @@wsrep_on = 0 THEN 'wsrep_on must be ON: else nothing that is written reaches the other nodes'
-			WHEN @@wsrep_dirty_reads = 1 THEN 'wsrep_dirty_reads must be OFF: else a node that is cut off answers with the past'`, 1)
+	d.look = lookMySQL(`
+		WHEN @@wsrep_on = 0 THEN 'wsrep_on must be ON: else nothing that is written reaches the other nodes'
+		WHEN @@wsrep_dirty_reads = 1 THEN 'wsrep_dirty_reads must be OFF: else a node that is cut off answers with the past'`)
 	d.fence = func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 		return &galeraFence{conn: conn}, nil
 	}
@@ -72,14 +72,13 @@ func prepareGalera(ctx context.Context, conn *sql.Conn, wait time.Duration) (fun
 
 // checkNode returns an error that says why this node can neither be read nor written,
 // if it cannot.
-func checkNode(ctx context.Context, db *sql.DB) error {
+func checkNode(ctx context.Context, q Queryer) error {
+	status, err := settings(ctx, q, "STATUS", "wsrep_cluster_status", "wsrep_ready")
+	if err != nil {
+		return err
+	}
 	for _, must := range []struct{ status, be string }{{"wsrep_cluster_status", "Primary"}, {"wsrep_ready", "ON"}} {
-		var name, value string
-		err := db.QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE '"+must.status+"'").Scan(&name, &value)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("ask for %s: %w", must.status, err)
-		}
-		if value != must.be {
+		if value := status[must.status]; value != must.be {
 			return fmt.Errorf("%w: %s is %q, must be %q", errNotPrimary, must.status, value, must.be)
 		}
 	}

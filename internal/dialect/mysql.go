@@ -23,7 +23,7 @@ const (
 // MariaDB describes MariaDB from 10.3 on, as a single server or with replicas.
 func MariaDB() *Dialect {
 	d := MySQL()
-	d.Name = nameMariaDB
+	d.Name, d.unsure = nameMariaDB, false
 	// One second is the least that it can be told, and no renewal waits that
 	// long unless the one who holds the row has died.
 	// Strict, so that a record for which an older table has no room is not cut.
@@ -53,24 +53,15 @@ func MySQL() *Dialect {
 		// instead of changed ones. What else IGNORE lets pass, our values do not have.
 		InsertNew: "INSERT IGNORE INTO",
 		Isolation: sql.LevelReadCommitted,
-		ColumnsOf: `SELECT c.column_name FROM information_schema.columns c` + mysqlThisTable + `ORDER BY c.ordinal_position`,
-		// A prefix of a column, or an expression instead of one, is no key of ours.
-		UniqueOf: `SELECT c.index_name, c.column_name FROM information_schema.statistics c` + mysqlThisTable +
-			`AND c.non_unique = 0 AND c.sub_part IS NULL AND c.column_name IS NOT NULL ORDER BY c.index_name, c.seq_in_index`,
 		// Other engines know no row locks, and no rollback.
 		TableOptions: " ENGINE=InnoDB",
-		SchemaOf:     "SELECT c.table_schema FROM information_schema.tables c" + mysqlThisTable,
-		UnfitSession: `SELECT CASE
-			WHEN @@autocommit = 0 THEN 'autocommit must be on: else nothing that is written is committed'
-			WHEN @@completion_type <> 'NO_CHAIN' THEN 'completion_type must be NO_CHAIN'
-			WHEN @@sql_mode LIKE '%EMPTY_STRING_IS_NULL%' THEN 'sql_mode must not hold EMPTY_STRING_IS_NULL'
-			WHEN @@log_bin = 1 AND @@binlog_format = 'STATEMENT' THEN 'binlog_format must be ROW or MIXED' END`,
-		UnfitTable: `SELECT CONCAT('is a ', LOWER(c.table_type), COALESCE(CONCAT(' of ', c.engine), ''), ', must be a table of InnoDB')
-			FROM information_schema.tables c` + mysqlThisTable + `AND COALESCE(c.engine, '') <> 'InnoDB'`,
-		inlineReads: true,
-		quote:       "`",
-		checkName:   checkMySQLName,
-		placeholder: func(int) string { return "?" },
+		KeysInTable:  true,
+		look:         lookMySQL(""),
+		unsure:       true,
+		inlineReads:  true,
+		quote:        "`",
+		checkName:    checkMySQLName,
+		placeholder:  func(int) string { return "?" },
 		byteEqual: func(column, arg string) string {
 			// An older member's column may have another character set.
 			return "CAST(CONVERT(" + column + " USING utf8mb4) AS BINARY) = CAST(" + arg + " AS BINARY)"
@@ -87,12 +78,6 @@ func MySQL() *Dialect {
 	}
 }
 
-// mysqlThisTable picks the table of this schema that the argument names, byte
-// for byte unless the server folds the case of names.
-const mysqlThisTable = ` JOIN (SELECT ? AS wanted) a
-	ON c.table_schema = DATABASE() AND IF(@@lower_case_table_names = 0,
-		CAST(c.table_name AS BINARY) = CAST(a.wanted AS BINARY), LOWER(c.table_name) = LOWER(a.wanted)) `
-
 func checkMySQLName(name string) error {
 	const maxCharacters = 64
 	n := 0
@@ -108,20 +93,6 @@ func checkMySQLName(name string) error {
 		return errors.New("must not end in a space on MySQL or MariaDB")
 	}
 	return nil
-}
-
-// identityMySQL is the schema's name alone. Nothing else is the same for every
-// handle: servers behind one address, or after a failover, have names and ids of
-// their own.
-func identityMySQL(ctx context.Context, db *sql.DB) (string, error) {
-	var schema sql.NullString
-	if err := db.QueryRowContext(ctx, "SELECT DATABASE()").Scan(&schema); err != nil {
-		return "", fmt.Errorf("name the database: %w", err)
-	}
-	if schema.String == "" {
-		return "", errors.New("the connection names no database")
-	}
-	return "mysql:" + strings.ToLower(schema.String), nil
 }
 
 func mysqlNumber(err error) (number uint16, ok bool) {
@@ -143,7 +114,7 @@ func classifyMySQL(err error) Class {
 	case 1213, 1205, // deadlock, lock wait timeout
 		1020,       // the record changed since the snapshot (innodb_snapshot_isolation)
 		3572, 3101, // NOWAIT; rolled back during commit by group replication
-		1040, 1203, // too many connections
+		1040, 1203, 1226, // too many connections: of all, of the user, of the account
 		9007, 8002, 8022, 8028, 9001, 9002, 9003, 9004, 9005: // TiDB behind a proxy that hides it
 		return Retry
 	case 3100, 1180, 1053, 1927, 1317, 2006, 2013, 1969, 3024, 8501: // died or was killed under way

@@ -26,24 +26,10 @@ func PostgreSQL() *Dialect {
 		InsertNew:     "INSERT INTO",
 		SkipExisting:  "ON CONFLICT DO NOTHING",
 		Isolation:     sql.LevelReadCommitted,
-		// The table that the bare name stands for, in whichever schema.
-		ColumnsOf: `SELECT attname::text FROM pg_attribute
-			WHERE attrelid = to_regclass(quote_ident(?)) AND attnum > 0 AND NOT attisdropped ORDER BY attnum`,
-		UniqueOf: `SELECT i.relname::text, a.attname::text FROM pg_index x
-			JOIN pg_class i ON i.oid = x.indexrelid
-			CROSS JOIN LATERAL unnest(x.indkey) WITH ORDINALITY k(attnum, n)
-			JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
-			WHERE x.indrelid = to_regclass(quote_ident(?)) AND x.indisunique AND x.indisvalid
-				AND x.indpred IS NULL AND x.indexprs IS NULL AND k.n <= x.indnkeyatts
-			ORDER BY i.relname, k.n`,
+		KeysInTable:   true,
 		// A reader of the table must not make everybody's renewals wait behind us.
-		BoundedDDL: "SELECT set_config('lock_timeout', '500', true); ",
-		SchemaOf: `SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-			WHERE c.oid = to_regclass(quote_ident(?))`,
-		UnfitTable: `SELECT CASE WHEN relkind NOT IN ('r', 'p') THEN 'is no table'
-				WHEN relpersistence = 'u' THEN 'is unlogged: a crash would empty it'
-				WHEN relpersistence = 't' THEN 'is temporary: nobody else can see it' END
-			FROM pg_class WHERE oid = to_regclass(quote_ident(?))`,
+		BoundedDDL:  "SELECT set_config('lock_timeout', '500', true); ",
+		look:        lookPostgres,
 		UpdateMany:  updateManyPostgres,
 		Examination: examinationPostgres(),
 		RingsItself: true, // in gatePostgres
@@ -59,16 +45,6 @@ func PostgreSQL() *Dialect {
 		transact:    transactPostgres,
 		listen:      listenPostgres,
 	}
-}
-
-// identityPostgres is the database's name alone: the server's address differs by
-// the way that leads to it, and the schema by the search path.
-func identityPostgres(ctx context.Context, db *sql.DB) (string, error) {
-	var name string
-	if err := db.QueryRowContext(ctx, "SELECT current_database()").Scan(&name); err != nil {
-		return "", fmt.Errorf("name the database: %w", err)
-	}
-	return "postgres:" + name, nil
 }
 
 func postgresCode(err error) (code string, ok bool) {

@@ -1,11 +1,7 @@
 package dialect
 
 import (
-	"context"
-	"database/sql"
 	"errors"
-	"fmt"
-	"path/filepath"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -24,9 +20,7 @@ func SQLite() *Dialect {
 		Types:        Types{Integer: "integer", Text: "text", Name: "text", Long: "text"},
 		InsertNew:    "INSERT INTO",
 		SkipExisting: "ON CONFLICT DO NOTHING",
-		ColumnsOf:    `SELECT name FROM pragma_table_info(?)`,
-		UniqueOf: `SELECT l.name, i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i
-			WHERE l."unique" = 1 AND l.partial = 0 AND i.name IS NOT NULL ORDER BY l.name, i.seqno`,
+		look:         lookSQLite,
 		UpdateMany: func(table string) string {
 			return ` UPDATE ` + table + ` AS t SET leader_id = r.leader_id, record = r.record, version = r.version
 				FROM renewal r WHERE t.election = r.election AND t.slot = r.slot AND t.version = r.was RETURNING election, slot`
@@ -94,25 +88,6 @@ func rolledBackSQLite(err error) bool {
 		return true
 	}
 	return false
-}
-
-// identitySQLite is the file's path without symbolic links. In-memory databases
-// have no name that SQL could read: they share one, so that a reign in one of
-// them may be held against another, but is never overlooked.
-func identitySQLite(ctx context.Context, db *sql.DB) (string, error) {
-	const query = `SELECT file FROM pragma_database_list WHERE name = 'main'`
-	var file sql.NullString
-	if err := db.QueryRowContext(ctx, query).Scan(&file); err != nil {
-		return "", fmt.Errorf("name the database file: %w", err)
-	}
-	if file.String == "" {
-		return MemoryIdentity(""), nil
-	}
-	path, err := filepath.EvalSymlinks(file.String)
-	if err != nil { // moved or deleted since it was opened: the name it had must do
-		path = file.String
-	}
-	return "sqlite:" + path, nil
 }
 
 // MemoryIdentity is the identity of the in-memory database that this library

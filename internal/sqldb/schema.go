@@ -3,7 +3,6 @@ package sqldb
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -61,16 +60,26 @@ func (e *MissingError) Error() string {
 // Unwrap returns the cause.
 func (e *MissingError) Unwrap() error { return e.Cause }
 
-// Ensure creates t or completes it. Any number of processes may do so at once:
-// whether a statement failed is judged by looking again, not by its error, which
-// on most engines cannot be told from a rival's success.
+// Ensure creates t or completes it, and returns what it has seen of it in the end. Any
+// number of processes may do so at once: whether a statement failed is judged by looking
+// again, not by its error, which on most engines cannot be told from a rival's success.
 //
 // A table that cannot be created or completed, for lack of rights, because the
-// database is read-only or because others keep it locked, is a *MissingError.
-func Ensure(ctx context.Context, db *sql.DB, d *dialect.Dialect, t Table) error {
-	missing, err := Missing(ctx, db, d, t)
-	if err != nil || len(missing) == 0 {
-		return err
+// database is read-only or because others keep it locked, is a *MissingError. In a
+// session that is unfit, and to a table that is, nothing is done.
+func Ensure(ctx context.Context, q Execer, d *dialect.Dialect, t Table) (seen dialect.Sight, err error) {
+	var missing []string
+	took := time.Duration(0)
+	look := func() (complete bool, err error) {
+		start := time.Now()
+		if seen, missing, err = t.look(ctx, q, d); err == nil {
+			err = Unfit(seen, t.Name)
+		}
+		took = time.Since(start)
+		return len(missing) == 0, err
+	}
+	if complete, err := look(); err != nil || complete {
+		return seen, err
 	}
 	// Each statement may uncover the next one's need, and a rival may have done
 	// the same: two passes are enough, one more is for the final look.
@@ -78,65 +87,50 @@ func Ensure(ctx context.Context, db *sql.DB, d *dialect.Dialect, t Table) error 
 	for range 3 {
 		failure = nil
 		for _, statement := range missing {
-			failure = errors.Join(failure, change(ctx, db, d.BoundedDDL+statement))
+			failure = errors.Join(failure, change(ctx, q, changeLimit+changeTrips*took, d.BoundedDDL+statement))
 		}
-		if missing, err = Missing(ctx, db, d, t); err != nil || len(missing) == 0 {
-			return err
+		if complete, err := look(); err != nil || complete {
+			return seen, err
 		}
 	}
-	have, err := columnsOf(ctx, db, d, t.Name)
-	if err != nil {
-		return fmt.Errorf("create table %q: %w", t.Name, errors.Join(failure, err))
-	}
-	return &MissingError{Table: t.Name, Absent: len(have) == 0, SQL: missing, Cause: failure}
+	return seen, &MissingError{Table: t.Name, Absent: len(seen.Columns) == 0, SQL: missing, Cause: failure}
 }
 
-// changeLimit bounds one change: a table that is in use works as it is.
-const changeLimit = 2 * time.Second
+// changeLimit bounds one change, beside changeTrips times what a look takes: a table
+// that is in use works as it is.
+const (
+	changeLimit = 2 * time.Second
+	changeTrips = 4
+)
 
-// Unfit returns an error that says why elections cannot work in this session, or
+// Unfit returns an error that says why elections cannot work in that session, or
 // in the table of that name, if there is a reason.
-func Unfit(ctx context.Context, db *sql.DB, d *dialect.Dialect, table string) error {
-	for _, check := range []struct {
-		query   string
-		args    []any
-		subject string
-	}{{d.UnfitSession, nil, "the session's setting"}, {d.UnfitTable, []any{table}, fmt.Sprintf("table %q", table)}} {
-		if check.query == "" {
-			continue
-		}
-		var reason sql.NullString
-		err := db.QueryRowContext(ctx, d.Rebind(check.query), check.args...).Scan(&reason)
-		switch {
-		case err != nil && !errors.Is(err, sql.ErrNoRows):
-			return fmt.Errorf("check %s: %w", check.subject, err)
-		case reason.String != "":
-			return fmt.Errorf("%s %s", check.subject, reason.String)
-		}
+func Unfit(seen dialect.Sight, table string) error {
+	switch {
+	case seen.UnfitSession != "":
+		return fmt.Errorf("the session's setting %s", seen.UnfitSession)
+	case seen.UnfitTable != "":
+		return fmt.Errorf("table %q %s", table, seen.UnfitTable)
 	}
 	return nil
 }
 
-// Qualified is the quoted name of a table that exists, with its schema: it means
+// Qualified is the quoted name of a table that was seen, with its schema: it means
 // the same table whatever a session's current schema is.
-func Qualified(ctx context.Context, db *sql.DB, d *dialect.Dialect, table string) (string, error) {
-	if d.SchemaOf == "" {
-		return d.Quote(table), nil
+func Qualified(d *dialect.Dialect, seen dialect.Sight, table string) string {
+	if seen.Schema == "" {
+		return d.Quote(table)
 	}
-	var schema string
-	if err := db.QueryRowContext(ctx, d.Rebind(d.SchemaOf), table).Scan(&schema); err != nil {
-		return "", fmt.Errorf("look up the schema of table %q: %w", table, err)
-	}
-	return d.Quote(schema) + "." + d.Quote(table), nil
+	return d.Quote(seen.Schema) + "." + d.Quote(table)
 }
 
 // change runs one statement. It asks for no second try where "it exists already"
 // cannot be told from a stale schema: Ensure looks again anyway.
-func change(ctx context.Context, db *sql.DB, statement string) (failure error) {
-	ctx, cancel := context.WithTimeout(ctx, changeLimit)
+func change(ctx context.Context, q Execer, limit time.Duration, statement string) (failure error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := Retry(ctx, func() error {
-		_, err := db.ExecContext(ctx, statement)
+		_, err := q.ExecContext(ctx, statement)
 		if dialect.Classify(err) == dialect.Stale {
 			failure = err
 			return nil
@@ -149,25 +143,34 @@ func change(ctx context.Context, db *sql.DB, statement string) (failure error) {
 // Missing returns the statements that would complete t, none when it is as it
 // should be. It only reads.
 func Missing(ctx context.Context, q Execer, d *dialect.Dialect, t Table) (statements []string, err error) {
-	err = Retry(ctx, func() error {
-		statements, err = missing(ctx, q, d, t)
-		return err
-	})
+	_, statements, err = t.look(ctx, q, d)
 	return statements, err
 }
 
-func missing(ctx context.Context, q Execer, d *dialect.Dialect, t Table) ([]string, error) {
-	have, err := columnsOf(ctx, q, d, t.Name)
-	if err != nil {
-		return nil, err
+// look is one step: it may take as long as RetryLimit.
+func (t Table) look(ctx context.Context, q Execer, d *dialect.Dialect) (seen dialect.Sight, missing []string, err error) {
+	err = Step(ctx, func(ctx context.Context) error {
+		seen, err = d.Look(ctx, q, t.Name)
+		return err
+	})
+	if err == nil && seen.UnfitSession == "" {
+		missing, err = t.missing(d, seen)
 	}
-	if len(have) == 0 {
+	return seen, missing, err
+}
+
+// missing returns the statements that would complete t where that was seen of it.
+func (t Table) missing(d *dialect.Dialect, seen dialect.Sight) ([]string, error) {
+	if len(seen.Columns) == 0 {
+		if d.KeysInTable {
+			return []string{create(d, t)}, nil
+		}
 		return append([]string{create(d, t)}, indexes(d, t, nil)...), nil
 	}
 	var statements, lacking []string
 	for _, c := range t.Columns {
 		switch {
-		case slices.Contains(have, strings.ToLower(c.Name)):
+		case slices.Contains(seen.Columns, strings.ToLower(c.Name)):
 		case c.Added:
 			statements = append(statements, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s",
 				d.Quote(t.Name), d.Quote(c.Name), c.Type))
@@ -179,11 +182,7 @@ func missing(ctx context.Context, q Execer, d *dialect.Dialect, t Table) ([]stri
 		return nil, fmt.Errorf("table %q exists but lacks the columns %s: it is not a table of this library",
 			t.Name, strings.Join(lacking, ", "))
 	}
-	keys, err := uniqueOf(ctx, q, d, t.Name)
-	if err != nil {
-		return nil, err
-	}
-	return append(statements, indexes(d, t, keys)...), nil
+	return append(statements, indexes(d, t, seen.Keys)...), nil
 }
 
 func create(d *dialect.Dialect, t Table) string {
@@ -192,6 +191,11 @@ func create(d *dialect.Dialect, t Table) string {
 		columns[i] = d.Quote(c.Name) + " " + c.Type
 		if i == 0 {
 			columns[i] += " PRIMARY KEY"
+		}
+	}
+	if d.KeysInTable {
+		for _, u := range t.Unique {
+			columns = append(columns, "CONSTRAINT "+d.Quote(indexName(d, t.Name, u.Suffix))+" UNIQUE ("+u.list(d)+")")
 		}
 	}
 	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)%s", d.Quote(t.Name), strings.Join(columns, ", "), d.TableOptions)
@@ -203,14 +207,19 @@ func indexes(d *dialect.Dialect, t Table, have [][]string) (statements []string)
 		if slices.ContainsFunc(have, func(k []string) bool { return slices.Equal(k, u.Columns) }) {
 			continue
 		}
-		columns := make([]string, len(u.Columns))
-		for i, c := range u.Columns {
-			columns[i] = d.Quote(c)
-		}
 		statements = append(statements, fmt.Sprintf("CREATE UNIQUE INDEX %s ON %s (%s)",
-			d.Quote(indexName(d, t.Name, u.Suffix)), d.Quote(t.Name), strings.Join(columns, ", ")))
+			d.Quote(indexName(d, t.Name, u.Suffix)), d.Quote(t.Name), u.list(d)))
 	}
 	return statements
+}
+
+// list is the key's columns, quoted.
+func (u Unique) list(d *dialect.Dialect) string {
+	columns := make([]string, len(u.Columns))
+	for i, c := range u.Columns {
+		columns[i] = d.Quote(c)
+	}
+	return strings.Join(columns, ", ")
 }
 
 // indexName is unique in the database even where long names are cut short. It
@@ -222,32 +231,4 @@ func indexName(d *dialect.Dialect, table, suffix string) string {
 	}
 	sum := sha256.Sum256([]byte(table))
 	return "key_" + hex.EncodeToString(sum[:8]) + suffix
-}
-
-// columnsOf returns the table's column names in lower case.
-func columnsOf(ctx context.Context, q Execer, d *dialect.Dialect, table string) (names []string, err error) {
-	rows, err := Strings(ctx, q, 1, d.Rebind(d.ColumnsOf), table)
-	if err != nil {
-		return nil, fmt.Errorf("look up table %q: %w", table, err)
-	}
-	for _, row := range rows {
-		names = append(names, strings.ToLower(row[0]))
-	}
-	return names, nil
-}
-
-// uniqueOf returns the column lists of the table's unique keys.
-func uniqueOf(ctx context.Context, q Execer, d *dialect.Dialect, table string) (keys [][]string, err error) {
-	rows, err := Strings(ctx, q, 2, d.Rebind(d.UniqueOf), table)
-	if err != nil {
-		return nil, fmt.Errorf("look up the keys of table %q: %w", table, err)
-	}
-	for i, row := range rows {
-		if i == 0 || rows[i-1][0] != row[0] {
-			keys = append(keys, nil)
-		}
-		last := &keys[len(keys)-1]
-		*last = append(*last, strings.ToLower(row[1]))
-	}
-	return keys, nil
 }

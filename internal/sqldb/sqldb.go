@@ -53,6 +53,26 @@ func Retry(ctx context.Context, attempt func() error) error {
 	}
 }
 
+// Step is Retry for an attempt that may itself take long: it ends with RetryLimit, too.
+// What has several steps goes on for as long as each of them comes to an end.
+func Step(ctx context.Context, attempt func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, RetryLimit)
+	defer cancel()
+	return Retry(ctx, func() error { return attempt(ctx) })
+}
+
+// Connect returns a connection of db's, within a Step.
+func Connect(ctx context.Context, db *sql.DB) (conn *sql.Conn, err error) {
+	err = Step(ctx, func(ctx context.Context) error {
+		conn, err = db.Conn(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the database: %w", err)
+	}
+	return conn, nil
+}
+
 // Backoff waits 1 to 5 ms, or returns ctx.Err() once ctx has ended. Short and
 // random: lock queues of SQLite are unfair, and whoever asks more often wins.
 func Backoff(ctx context.Context) error {

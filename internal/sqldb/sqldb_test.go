@@ -111,7 +111,10 @@ func TestEnsure(t *testing.T) {
 			var done sync.WaitGroup
 			for range 8 {
 				rival := db.Open(t)
-				done.Go(func() { assert.NoError(t, sqldb.Ensure(t.Context(), rival, d, table)) })
+				done.Go(func() {
+					_, err := sqldb.Ensure(t.Context(), rival, d, table)
+					assert.NoError(t, err)
+				})
 			}
 			done.Wait()
 			missing, err := sqldb.Missing(t.Context(), handle, d, table)
@@ -130,10 +133,11 @@ func TestEnsureReportsWhatItCannotDo(t *testing.T) {
 	handle := dbtest.SQLite(t).OpenSingle(t)
 	dbtest.Exec(t, handle, "CREATE TABLE t (id INTEGER PRIMARY KEY, old TEXT)")
 	dbtest.Exec(t, handle, "CREATE TABLE foreigner (id INTEGER PRIMARY KEY)")
-	require.ErrorContains(t, sqldb.Ensure(t.Context(), handle, d, testTable("foreigner")), "lacks the columns old")
+	_, err := sqldb.Ensure(t.Context(), handle, d, testTable("foreigner"))
+	require.ErrorContains(t, err, "lacks the columns old")
 
 	dbtest.Exec(t, handle, "PRAGMA query_only = 1")
-	err := sqldb.Ensure(t.Context(), handle, d, testTable("t"))
+	_, err = sqldb.Ensure(t.Context(), handle, d, testTable("t"))
 	var incomplete *sqldb.MissingError
 	require.ErrorAs(t, err, &incomplete)
 	require.Len(t, incomplete.SQL, 3)
@@ -143,8 +147,10 @@ func TestEnsureReportsWhatItCannotDo(t *testing.T) {
 	for _, statement := range incomplete.SQL { // what it says to run is what it takes
 		dbtest.Exec(t, handle, statement)
 	}
-	require.NoError(t, sqldb.Ensure(t.Context(), handle, d, testTable("t")))
+	_, err = sqldb.Ensure(t.Context(), handle, d, testTable("t"))
+	require.NoError(t, err)
 
 	dbtest.Exec(t, handle, "PRAGMA query_only = 1")
-	require.ErrorContains(t, sqldb.Ensure(t.Context(), handle, d, testTable("none")), `create table "none"`)
+	_, err = sqldb.Ensure(t.Context(), handle, d, testTable("none"))
+	require.ErrorContains(t, err, `create table "none"`)
 }

@@ -121,8 +121,8 @@ func (l *ledger) drop() error {
 
 // dropTable looks first: where nothing is, the right to drop it may be missing.
 func (l *ledger) dropTable(ctx context.Context, name string) error {
-	columns, err := sqldb.Strings(ctx, l.db, 1, l.dialect.Rebind(l.dialect.ColumnsOf), name)
-	if err != nil || len(columns) == 0 {
+	seen, err := l.dialect.Look(ctx, l.db, name)
+	if err != nil || len(seen.Columns) == 0 {
 		return err
 	}
 	_, err = l.db.ExecContext(ctx, l.dialect.BoundedDDL+"DROP TABLE IF EXISTS "+l.dialect.Quote(name))
