@@ -19,7 +19,7 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	case change.newLeader || change.version == 0 || change.member.id != "":
 		err = e.applyWhole(ctx, change)
 		class := dialect.Classify(err)
-		if errors.Is(err, errors.ErrUnsupported) || class == dialect.Retry || class == dialect.Stale {
+		if errors.Is(err, errors.ErrUnsupported) || class.Undone() || class == dialect.Stale {
 			err = e.applyStepwise(ctx, change)
 		}
 	default:

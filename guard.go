@@ -29,7 +29,9 @@ func guardTimeoutOf(d time.Duration) time.Duration {
 // IsRetryable reports whether err, returned by TxnWithLeaderLock, means that
 // the transaction lost a conflict with another one: nothing of it was committed
 // and it may be run again, by the caller, whose function may have effects that
-// the library cannot undo.
+// the library cannot undo. It is false for a transaction that took too long for the
+// guard timeout or for a limit of the server's own, such as statement_timeout: run
+// again, it would do so again.
 func IsRetryable(err error) bool {
 	for _, final := range []error{ErrNotLeader, ErrOutcomeUnknown, ErrRecordConflict} {
 		if errors.Is(err, final) {

@@ -21,8 +21,8 @@ const RetryLimit = 10 * time.Second
 // staleTries is how often Retry lets an attempt fail with class Stale.
 const staleTries = 100
 
-// Retry runs attempt until it returns something other than an error of class
-// Retry, or until ctx ends or, without a deadline in ctx, RetryLimit has passed;
+// Retry runs attempt until it returns something other than an error of a class that
+// is Undone, or until ctx ends or, without a deadline in ctx, RetryLimit has passed;
 // after an error of class Stale a few times. Attempt must leave nothing behind
 // when it fails.
 //
@@ -38,7 +38,7 @@ func Retry(ctx context.Context, attempt func() error) error {
 	for stale := 0; ; {
 		err := attempt()
 		switch class := dialect.Classify(err); {
-		case class == dialect.Retry:
+		case class.Undone():
 			lost = err
 		case class == dialect.Stale && stale < staleTries:
 			stale++
@@ -80,9 +80,9 @@ type TxOptions struct {
 	Savepoint string
 }
 
-// InTx runs body in a transaction, and again in a new one while the error is of
-// class Retry: body must have no effects of its own. An error of COMMIT that is
-// not of that class means that the outcome is unknown.
+// InTx runs body in a transaction, and again in a new one while the error's class is
+// Undone: body must have no effects of its own. An error of COMMIT of another
+// class means that the outcome is unknown.
 func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.Tx) error) error {
 	return Retry(ctx, func() error {
 		if options.Prepare == nil { // database/sql itself looks for a live connection
