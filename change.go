@@ -86,7 +86,7 @@ func (e electionRows) renewRecord(ctx context.Context, c change) error {
 	if renewed || err != nil {
 		return err
 	}
-	return sqldb.Retry(ctx, func() error { return e.writeRecord(ctx, e.db, c) })
+	return e.write(ctx, func(q sqldb.Execer) error { return e.writeRecord(ctx, q, c) })
 }
 
 // txOptions are for a transaction that writes several rows, and waits for wait at

@@ -122,13 +122,21 @@ func (t *electionTable) isGrown(ctx context.Context, q sqldb.Execer) (bool, erro
 	return true, nil
 }
 
+// write runs statement, which writes rows. It tries again as sqldb.Retry does.
+func (t *electionTable) write(ctx context.Context, statement func(q sqldb.Execer) error) error {
+	return sqldb.Retry(ctx, func() error { return sqldb.OnConn(ctx, t.db, statement) })
+}
+
 // mayRemove returns an error wrapping errors.ErrUnsupported when rows cannot be
 // removed from the table.
 func (t *electionTable) mayRemove(ctx context.Context) error {
 	if t.removes.Load() {
 		return nil
 	}
-	_, err := t.db.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), -1) // which there is not
+	err := sqldb.OnConn(ctx, t.db, func(q sqldb.Execer) error {
+		_, err := q.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), -1) // which there is not
+		return err
+	})
 	switch dialect.Classify(err) {
 	case dialect.Unknown:
 		if err != nil {

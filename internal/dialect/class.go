@@ -71,6 +71,9 @@ func Classify(err error) Class {
 	if errors.Is(err, errTorn) || errors.Is(err, errGateShut) {
 		return Retry
 	}
+	if errors.Is(err, errStandby) {
+		return Elsewhere
+	}
 	for _, d := range engines() {
 		if class := d.classify(err); class != Unknown {
 			return class
