@@ -22,15 +22,15 @@ const maxCalls = 4
 // call is one storage call under way. It runs on a goroutine of its own, so that
 // one which never returns cannot hold up the elector.
 type call struct {
-	started  clock.Instant // read before the call was made
-	giveUp   time.Duration // when its answer is no longer waited for
+	started   clock.Instant // read before the call was made
+	giveUp    time.Duration // when its answer is no longer waited for
 	batchWait time.Duration // for how long it may wait to be sent with others
-	cancel   context.CancelFunc
-	done     chan reply    // receives once
-	ended    chan struct{} // closed when the call has returned
-	kind     callKind
-	base     *Record // the record read in this round; nil for a Get
-	write    *write  // what an Update stores
+	cancel    context.CancelFunc
+	done      chan reply    // receives once
+	ended     chan struct{} // closed when the call has returned
+	kind      callKind
+	base      *Record // the record read in this round; nil for a Get
+	write     *write  // what an Update stores
 }
 
 // callKind is what a call is for.

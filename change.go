@@ -19,7 +19,7 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	case change.newLeader || change.version == 0 || change.member.id != "":
 		err = e.applyWhole(ctx, change)
 		class := dialect.Classify(err)
-		if errors.Is(err, errors.ErrUnsupported) || class == dialect.Retry || class == dialect.Stale {
+		if errors.Is(err, errors.ErrUnsupported) || class.Undone() || class == dialect.Stale {
 			err = e.applyStepwise(ctx, change)
 		}
 	default:
@@ -86,7 +86,7 @@ func (e electionRows) renewRecord(ctx context.Context, c change) error {
 	if renewed || err != nil {
 		return err
 	}
-	return sqldb.Retry(ctx, func() error { return e.writeRecord(ctx, e.db, c) })
+	return e.write(ctx, func(q sqldb.Execer) error { return e.writeRecord(ctx, q, c) })
 }
 
 // txOptions are for a transaction that writes several rows, and waits for wait at

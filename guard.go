@@ -29,7 +29,9 @@ func guardTimeoutOf(d time.Duration) time.Duration {
 // IsRetryable reports whether err, returned by TxnWithLeaderLock, means that
 // the transaction lost a conflict with another one: nothing of it was committed
 // and it may be run again, by the caller, whose function may have effects that
-// the library cannot undo.
+// the library cannot undo. It is false for a transaction that took too long for the
+// guard timeout or for a limit of the server's own, such as statement_timeout: run
+// again, it would do so again.
 func IsRetryable(err error) bool {
 	for _, final := range []error{ErrNotLeader, ErrOutcomeUnknown, ErrRecordConflict} {
 		if errors.Is(err, final) {
@@ -156,7 +158,7 @@ func (c *claim) acquire(ctx context.Context, timeout time.Duration) (g *guardedT
 	}
 	begin := func() error {
 		return sqldb.Retry(ctx, func() error {
-			return sqldb.OnLiveConn(func() error {
+			return sqldb.OnLiveConn(c.db, func() error {
 				g, err = c.begin(ctx, timeout)
 				return err
 			})
@@ -180,6 +182,7 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration) (_ *guardedTxn
 	}
 	defer func() {
 		if err != nil {
+			g.discard = dialect.Classify(err) == dialect.Elsewhere
 			err = errors.Join(err, g.inTime(g.overdue(ctx), g.close))
 		}
 	}()
@@ -304,6 +307,7 @@ func (g *guardedTxn) conclude(ctx context.Context, err error) error {
 	case g.fence.Ended():
 		return g.failed(errors.Join(ErrTxnEnded, err))
 	case err != nil:
+		g.discard = g.discard || dialect.Classify(err) == dialect.Elsewhere // for the next one to reach the right server
 		return err
 	}
 	g.committing.Store(true)
@@ -384,7 +388,7 @@ func (g *guardedTxn) end(ctx context.Context, how func(context.Context, *sql.Tx)
 	defer stop()
 	err := how(ctx, g.tx)
 	if err != nil {
-		g.discard = !g.dialect.RolledBack(err)
+		g.discard = g.discard || !g.dialect.RolledBack(err) || dialect.Classify(err) == dialect.Elsewhere
 		_ = g.tx.Rollback() // what failed before its COMMIT has left it open
 	}
 	return err

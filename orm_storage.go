@@ -19,13 +19,21 @@ import (
 
 // DO is a row of the election table as gorm sees it, for programs that look at
 // the table themselves. Row 1 holds the record of the election named "", row 2
-// its leader and, as Version, its term. (gorm's AutoMigrate of DO alone builds no
-// table for named elections; the constructors do.)
+// its leader and, as Version, its term.
+//
+// AutoMigrate of DO leaves a table of the constructors' as it is. Where there is none, it
+// makes one for the election named "", which the constructors complete.
 type DO struct {
-	ID       uint32  `gorm:"column:id;primaryKey;autoIncrement:false"`
-	LeaderID string  `gorm:"column:leader_id;size:255"`
-	Record   *Record `gorm:"column:record"`
-	Version  uint64  `gorm:"column:version"`
+	// AutoMigrate alters a column whose type it would not have chosen, and no type that gorm
+	// knows is that of the constructors on every engine: so it may look at none of the
+	// other columns. Where it makes the table, it gets them as a part of the type of id.
+	// MySQL and MariaDB alone read what stands in such a comment: for them it makes these
+	// columns varbinary(255) and a longtext that holds any character.
+	ID uint32 `gorm:"column:id;primaryKey;autoIncrement:false;type:bigint NOT NULL,leader_id varchar(255) /*!CHARACTER SET binary*/ NOT NULL,record text /*!(1073741823) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin*/,version bigint NOT NULL"`
+
+	LeaderID string  `gorm:"column:leader_id;-:migration"`
+	Record   *Record `gorm:"column:record;-:migration"`
+	Version  uint64  `gorm:"column:version;-:migration"`
 }
 
 // TableName makes gorm read DO from the default table.

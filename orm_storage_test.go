@@ -36,44 +36,6 @@ func TestStoragesShareTheTable(t *testing.T) {
 	})
 }
 
-// An older member's AutoMigrate of these columns leaves our table as it is.
-func TestAutoMigrateKeepsTheTable(t *testing.T) {
-	t.Parallel()
-	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
-		g := openGORM(t, db.Open(t))
-		s, err := election.NewORMStorage(g, "")
-		require.NoError(t, err)
-		mustLead(t, s, "a")
-		mustLead(t, s.Election("shard"), "b")
-		require.NoError(t, g.AutoMigrate(&election.DO{}))
-		r, err := s.Election("shard").Get(t.Context())
-		require.NoError(t, err)
-		assert.Equal(t, "b", r.LeaderID)
-		_, err = election.NewSQLStorage(db.Open(t), "")
-		require.NoError(t, err)
-		assert.Equal(t, 4, dbtest.Count(t, db.Open(t), "election"))
-	})
-}
-
-// A table that AutoMigrate made is grown in place.
-func TestAutoMigratedTableIsGrown(t *testing.T) {
-	t.Parallel()
-	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
-		g := openGORM(t, db.Open(t))
-		require.NoError(t, g.AutoMigrate(&election.DO{}))
-		require.NoError(t, g.Create([]*election.DO{
-			{ID: 1, LeaderID: "a", Record: &election.Record{LeaderID: "a"}, Version: 5}, {ID: 2, LeaderID: "a", Version: 5},
-		}).Error)
-		s, err := election.NewORMStorage(g, "")
-		require.NoError(t, err)
-		r, err := s.Get(t.Context())
-		require.NoError(t, err)
-		assert.Equal(t, &election.Record{LeaderID: "a", Version: 5, Term: 5}, r)
-		mustLead(t, s.Election("shard"), "b")
-		require.NoError(t, s.TxnWithLeaderLock(t.Context(), "a", func(*gorm.DB) error { return nil }))
-	})
-}
-
 // A database that does not answer gorm's question for its version at once costs the
 // caller neither the storage nor the handle.
 func TestORMStorageLeavesTheHandleOpen(t *testing.T) {

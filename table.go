@@ -59,7 +59,7 @@ func openTable(db *sql.DB, name string) (t *electionTable, err error) {
 		name = TableNameElection
 	}
 	ctx := context.Background()
-	err = sqldb.OnLiveConn(func() error {
+	err = sqldb.OnLiveConn(db, func() error {
 		conn, err := sqldb.Connect(ctx, db)
 		if err != nil {
 			return err
@@ -134,13 +134,21 @@ func (t *electionTable) isGrown(ctx context.Context, q sqldb.Execer) (bool, erro
 	return true, nil
 }
 
+// write runs statement, which writes rows. It tries again as sqldb.Retry does.
+func (t *electionTable) write(ctx context.Context, statement func(q sqldb.Execer) error) error {
+	return sqldb.Retry(ctx, func() error { return sqldb.OnConn(ctx, t.db, statement) })
+}
+
 // mayRemove returns an error wrapping errors.ErrUnsupported when rows cannot be
 // removed from the table.
 func (t *electionTable) mayRemove(ctx context.Context) error {
 	if t.removes.Load() {
 		return nil
 	}
-	_, err := t.db.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), t.dialect.Args(-1)...) // which there is not
+	err := sqldb.OnConn(ctx, t.db, func(q sqldb.Execer) error {
+		_, err := q.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), t.dialect.Args(-1)...) // which there is not
+		return err
+	})
 	switch dialect.Classify(err) {
 	case dialect.Unknown:
 		if err != nil {

@@ -9,6 +9,7 @@ replace github.com/sqlelect/election => ../
 require (
 	github.com/Shopify/toxiproxy/v2 v2.12.0
 	github.com/go-sql-driver/mysql v1.10.1
+	github.com/lib/pq v1.12.3
 	github.com/rs/zerolog v1.33.0
 	github.com/sqlelect/election v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1

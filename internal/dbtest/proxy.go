@@ -15,11 +15,12 @@ import (
 // Proxy is a network on the loopback interface that can be disturbed. Safe for
 // concurrent use.
 type Proxy struct {
-	network, target string
-	listener        net.Listener
-	passed, trips   atomic.Int64
+	network       string
+	listener      net.Listener
+	passed, trips atomic.Int64
 
 	mu      sync.Mutex
+	target  string
 	mode    proxyMode
 	delay   time.Duration
 	changed chan struct{} // closed at the next change of mode
@@ -106,6 +107,13 @@ func (p *Proxy) Swallow() { p.set(swallowing, 0) }
 // Cut closes all connections, and each new one at once.
 func (p *Proxy) Cut() { p.set(cutting, 0) }
 
+// Redirect leads new connections to another target of the same network.
+func (p *Proxy) Redirect(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
 func (p *Proxy) set(mode proxyMode, delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,7 +146,10 @@ func (p *Proxy) serve(client net.Conn) {
 			return
 		}
 	}
-	server, err := net.Dial(p.network, p.target)
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	server, err := net.Dial(p.network, target)
 	if err != nil {
 		_ = client.Close()
 		return

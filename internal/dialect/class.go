@@ -20,10 +20,16 @@ const (
 	// Retry: lost against another transaction; nothing of this one is applied
 	// once it is rolled back, and the whole of it may be run again.
 	Retry
+	// Cut: a bound in time or the word of another session ended the statement or the
+	// transaction. Nothing of it is applied, but run again it may end so again.
+	Cut
 	// Ambiguous: a write or COMMIT that failed so may have been applied.
 	Ambiguous
-	// Unusable: this server or file cannot be written at present.
+	// Unusable: this file cannot be written at present.
 	Unusable
+	// Elsewhere: this server takes no writes, as another one does now. A pooled
+	// connection to it is to be closed, so that the next one leads to the other.
+	Elsewhere
 	// Stale: as Fatal, unless the connection remembers an old schema and could
 	// not look again just then: worth a few more attempts of a statement that is
 	// known to be right.
@@ -39,10 +45,14 @@ func (c Class) String() string {
 		return "conflict"
 	case Retry:
 		return "retry"
+	case Cut:
+		return "cut"
 	case Ambiguous:
 		return "ambiguous"
 	case Unusable:
 		return "unusable"
+	case Elsewhere:
+		return "elsewhere"
 	case Stale:
 		return "stale"
 	case Fatal:
@@ -51,11 +61,18 @@ func (c Class) String() string {
 	return "unknown"
 }
 
+// Undone reports whether nothing of a whole transaction that failed so is applied, so
+// that the library may run its own once more: these are short and mostly wait for locks.
+func (c Class) Undone() bool { return c == Retry || c == Cut }
+
 // Classify tells what err means, without knowing which engine it came from:
 // every driver has an error type of its own.
 func Classify(err error) Class {
 	if errors.Is(err, errTorn) || errors.Is(err, errGateShut) {
 		return Retry
+	}
+	if errors.Is(err, errStandby) {
+		return Elsewhere
 	}
 	for _, d := range engines() {
 		if class := d.classify(err); class != Unknown {

@@ -120,7 +120,7 @@ func classifyMySQL(err error) Class {
 	case 3100, 1180, 1053, 1927, 1317, 2006, 2013, 1969, 3024, 8501: // died or was killed under way
 		return Ambiguous
 	case 1290, 1836, 1792, 1047: // read-only, or no part of the cluster
-		return Unusable
+		return Elsewhere
 	case 1146, 1054, 1142, 1143, 1044, 1045, 1064, 1235, 1050, 1060, 1061, 1048, 1364, 1406, 1227, 4031:
 		return Fatal
 	}
@@ -128,8 +128,12 @@ func classifyMySQL(err error) Class {
 }
 
 func rolledBackMySQL(err error) bool {
-	number, ok := mysqlNumber(err)
-	return ok && (number == 1213 || number == 3101 || number == 1020)
+	switch number, _ := mysqlNumber(err); number {
+	case 1213, 3101, 1020,
+		1290, 1836: // the server became read-only, which it looks at before it commits
+		return true
+	}
+	return false
 }
 
 // seconds is d in whole seconds, rounded up and at least one.

@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -47,12 +48,14 @@ func PostgreSQL() *Dialect {
 	}
 }
 
+// postgresCode returns the SQLSTATE of an error of the server's, from pgx, lib/pq, or
+// whatever other driver's errors tell theirs.
 func postgresCode(err error) (code string, ok bool) {
-	e := (*pgconn.PgError)(nil)
+	var e interface{ SQLState() string }
 	if !errors.As(err, &e) {
 		return "", false
 	}
-	return e.Code, true
+	return e.SQLState(), true
 }
 
 func classifyPostgres(err error) Class {
@@ -65,14 +68,15 @@ func classifyPostgres(err error) Class {
 		return Conflict
 	case "40001", "40P01", // serialization failure, deadlock
 		"55P03",          // lock_timeout
-		"57014",          // canceled
-		"25P03", "25P04", // idle in the transaction, or in it, for too long: rolled back
 		"57P03", "53300": // starting up, too many connections
 		return Retry
-	case "57P01", "57P02", "40003":
+	case "57014", // statement_timeout, or canceled
+		"25P03": // idle in the transaction for too long: rolled back
+		return Cut
+	case "57P01", "57P02", "57P04", "57P05", "25P04", "40003":
 		return Ambiguous
 	case "25006": // read-only, or a standby
-		return Unusable
+		return Elsewhere
 	case "0A000", "26000":
 		// Also of a prepared statement of the driver's, when the table has been
 		// altered since; the driver forgets it then.
@@ -87,18 +91,44 @@ func classifyPostgres(err error) Class {
 	return Unknown
 }
 
-// rolledBackPostgres: COMMIT of an aborted transaction "succeeds" by rolling
-// back, which pgx turns into an error.
+// rolledBackPostgres believes every ERROR: whatever raises one at COMMIT, a constraint, a
+// trigger or a timeout, does so before the server writes the commit. After that the server
+// has no way back, and would rather go down.
+//
+// COMMIT of an aborted transaction "succeeds" by rolling back, which pgx turns into an error.
 func rolledBackPostgres(err error) bool {
 	if errors.Is(err, pgx.ErrTxCommitRollback) {
 		return true
 	}
-	code, _ := postgresCode(err)
-	switch code {
-	case "40001", "40P01", "25P02", "25P03", "25P04":
+	switch code, ok := postgresCode(err); {
+	case !ok || len(code) != 5:
+		return false
+	case code == "25P03": // it ends the session, but only one that waits for its client: no COMMIT had come
+		return true
+	case code == "40003" || code[:2] == "08": // the word of something between the server and us
+		return false
+	default:
+		return !endsSession(err, code)
+	}
+}
+
+// endsSession reports whether err may have come with the end of its session. That says
+// nothing of a COMMIT: a timer (25P04) or an order to end (57P01) that comes while the server
+// commits takes effect as soon as it has.
+func endsSession(err error, code string) bool {
+	if e := (*pgconn.PgError)(nil); errors.As(err, &e) {
+		return cmp.Or(e.SeverityUnlocalized, e.Severity) != "ERROR"
+	}
+	// Other drivers tell the severity in the server's language, or not at all.
+	var e interface{ Fatal() bool }
+	if errors.As(err, &e) && e.Fatal() {
 		return true
 	}
-	return len(code) == 5 && code[:2] == "23" // a constraint checked at COMMIT
+	switch code[:2] {
+	case "53", "58", "XX": // a PANIC when they concern the log
+		return true
+	}
+	return code[:3] == "57P" || code == "25P04"
 }
 
 // gateKey is an expression for the key of the election's advisory lock, made of

@@ -63,12 +63,18 @@ func holdPostgres(ctx context.Context, tx *sql.Tx, before, token string, c Claim
 		" FROM pg_settings WHERE name IN ('idle_in_transaction_session_timeout', 'statement_timeout', 'tcp_user_timeout'); "+
 		"SELECT set_config('election.guard', '"+token+"', true), pg_advisory_xact_lock_shared("+gateKey(c.Table, c.Election)+"); "+
 		"SELECT 1 FROM "+c.Table+" WHERE "+inline(c.Where, c.Args, postgresLiteral)+" FOR SHARE")
+	if code, _ := postgresCode(err); code == "0A000" { // BEGIN READ WRITE
+		return false, fmt.Errorf("%w: %w", errStandby, err)
+	}
 	if err != nil {
 		return false, err
 	}
 	n, err := result.RowsAffected()
 	return n > 0, err
 }
+
+// errStandby: the server is none that takes writes.
+var errStandby = errors.New("the server is a standby")
 
 // Commit makes the session as it was from the COMMIT on.
 func (f *postgresFence) Commit(ctx context.Context, tx *sql.Tx) error {

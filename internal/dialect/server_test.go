@@ -56,15 +56,15 @@ func TestClassifyServerCodes(t *testing.T) {
 	t.Parallel()
 	for class, numbers := range map[Class][]uint16{
 		Conflict: {1062}, Retry: {1213, 1205, 1020, 3572, 3101, 1040, 1203}, Ambiguous: {1180, 1053, 1927, 1317, 2006, 2013},
-		Unusable: {1290, 1836, 1792, 1047}, Fatal: {1146, 1054, 1142, 1044, 1045, 1064, 1235}, Unknown: {65000},
+		Elsewhere: {1290, 1836, 1792, 1047}, Fatal: {1146, 1054, 1142, 1044, 1045, 1064, 1235}, Unknown: {65000},
 	} {
 		for _, n := range numbers {
 			assert.Equal(t, class, Classify(fmt.Errorf("wrapped: %w", &mysql.MySQLError{Number: n})), n)
 		}
 	}
 	for class, codes := range map[Class][]string{
-		Conflict: {"23505"}, Retry: {"40001", "40P01", "55P03", "57014", "25P03", "25P04", "57P03", "53300"},
-		Ambiguous: {"57P01", "57P02", "40003", "08006", "08P01"}, Unusable: {"25006"}, Stale: {"0A000"},
+		Conflict: {"23505"}, Retry: {"40001", "40P01", "55P03", "57P03", "53300"}, Cut: {"57014", "25P03"},
+		Ambiguous: {"57P01", "57P02", "57P04", "57P05", "25P04", "40003", "08006", "08P01"}, Elsewhere: {"25006"}, Stale: {"0A000"},
 		Fatal: {"42P01", "42501", "42601", "25P02", "23502"}, Unknown: {"", "X", "XX000"},
 	} {
 		for _, code := range codes {
@@ -78,18 +78,45 @@ func TestClassifyServerCodes(t *testing.T) {
 
 func TestRolledBackOnServers(t *testing.T) {
 	t.Parallel()
-	for _, n := range []uint16{1213, 3101} {
+	for _, n := range []uint16{1213, 3101, 1290, 1836} {
 		assert.True(t, MariaDB().RolledBack(&mysql.MySQLError{Number: n}))
 	}
 	for _, err := range []error{&mysql.MySQLError{Number: 1180}, &mysql.MySQLError{Number: 1205}, mysql.ErrInvalidConn, nil} {
 		assert.False(t, MariaDB().RolledBack(err), "%v", err)
 	}
-	for _, code := range []string{"40001", "40P01", "25P02", "23505", "23503"} {
-		assert.True(t, PostgreSQL().RolledBack(&pgconn.PgError{Code: code}), code)
+	for _, code := range []string{"40001", "40P01", "25P02", "23505", "P0001", "22012", "42501", "57014", "XX000"} {
+		assert.True(t, PostgreSQL().RolledBack(&pgconn.PgError{Code: code, SeverityUnlocalized: "ERROR", Severity: "FEHLER"}), code)
 	}
+	assert.True(t, PostgreSQL().RolledBack(&pgconn.PgError{Code: "25P03", SeverityUnlocalized: "FATAL"}))
 	assert.True(t, PostgreSQL().RolledBack(fmt.Errorf("wrapped: %w", pgx.ErrTxCommitRollback)))
-	for _, code := range []string{"40003", "57P01", "08006", "57014", ""} {
-		assert.False(t, PostgreSQL().RolledBack(&pgconn.PgError{Code: code}), code)
+	for _, e := range []pgconn.PgError{
+		{Code: "40003", SeverityUnlocalized: "ERROR"},
+		{Code: "08006", SeverityUnlocalized: "ERROR"},
+		{Code: "57P01", SeverityUnlocalized: "FATAL"},
+		{Code: "25P04", SeverityUnlocalized: "FATAL"},
+		{Code: "53100", SeverityUnlocalized: "PANIC"},
+		{Code: "XX000"}, {SeverityUnlocalized: "ERROR"},
+	} {
+		assert.False(t, PostgreSQL().RolledBack(&e), "%v", e)
+	}
+}
+
+// coded is an error of a driver that tells little more than its code.
+type coded string
+
+func (c coded) Error() string    { return string(c) }
+func (c coded) SQLState() string { return string(c) }
+
+// Other drivers than pgx tell the code, and the severity in whatever language.
+func TestErrorsOfOtherDrivers(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, Retry, Classify(fmt.Errorf("wrapped: %w", coded("40001"))))
+	assert.Equal(t, Elsewhere, Classify(coded("25006")))
+	for _, c := range []coded{"P0001", "23505", "40001", "57014", "25P03"} {
+		assert.True(t, PostgreSQL().RolledBack(c), c)
+	}
+	for _, c := range []coded{"40003", "08006", "57P01", "25P04", "53100", "58030", "XX000", ""} {
+		assert.False(t, PostgreSQL().RolledBack(c), c)
 	}
 }
 

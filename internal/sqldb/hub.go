@@ -149,7 +149,7 @@ func (h *hub) run(ctx context.Context) error {
 func (h *hub) listen(ctx context.Context) (conn *sql.Conn, listener dialect.Listener, err error) {
 	// Again where a lock is in the way: the watchers come back only after a while.
 	err = Retry(ctx, func() error {
-		return OnLiveConn(func() error {
+		return OnLiveConn(h.db, func() error {
 			if conn, err = h.db.Conn(ctx); err != nil {
 				return err
 			}

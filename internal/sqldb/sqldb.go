@@ -21,8 +21,8 @@ const RetryLimit = 10 * time.Second
 // staleTries is how often Retry lets an attempt fail with class Stale.
 const staleTries = 100
 
-// Retry runs attempt until it returns something other than an error of class
-// Retry, or until ctx ends or, without a deadline in ctx, RetryLimit has passed;
+// Retry runs attempt until it returns something other than an error of a class that
+// is Undone, or until ctx ends or, without a deadline in ctx, RetryLimit has passed;
 // after an error of class Stale a few times. Attempt must leave nothing behind
 // when it fails.
 //
@@ -38,7 +38,7 @@ func Retry(ctx context.Context, attempt func() error) error {
 	for stale := 0; ; {
 		err := attempt()
 		switch class := dialect.Classify(err); {
-		case class == dialect.Retry:
+		case class.Undone():
 			lost = err
 		case class == dialect.Stale && stale < staleTries:
 			stale++
@@ -100,22 +100,20 @@ type TxOptions struct {
 	Savepoint string
 }
 
-// InTx runs body in a transaction, and again in a new one while the error is of
-// class Retry: body must have no effects of its own. An error of COMMIT that is
-// not of that class means that the outcome is unknown.
+// InTx runs body in a transaction, and again in a new one while the error's class is
+// Undone: body must have no effects of its own. An error of COMMIT of another
+// class means that the outcome is unknown.
 func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.Tx) error) error {
-	return Retry(ctx, func() error {
-		if options.Prepare == nil { // database/sql itself looks for a live connection
-			return inTx(ctx, db, options, body)
-		}
-		begun := false
-		var err error
-		_ = OnLiveConn(func() error {
-			err = inTx(ctx, db, options, func(tx *sql.Tx) error {
-				begun = true
-				return body(tx)
+	return Retry(ctx, func() (err error) {
+		_ = OnLiveConn(db, func() error {
+			begun := false
+			err = pinned(ctx, db, func(conn *sql.Conn) error {
+				return inTx(ctx, conn, options, func(tx *sql.Tx) error {
+					begun = true
+					return body(tx)
+				})
 			})
-			if begun {
+			if begun && dialect.Classify(err) != dialect.Elsewhere { // it may have had effects
 				return nil
 			}
 			return err
@@ -129,47 +127,59 @@ func Transact(ctx context.Context, db *sql.DB, d *dialect.Dialect, t dialect.Tra
 	if !d.Transacts() { // it needs no connection to say so
 		return errors.ErrUnsupported
 	}
-	return OnLiveConn(func() error {
-		conn, err := db.Conn(ctx)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = conn.Close() }() // fails for one that was discarded
-		return d.Transact(ctx, conn, t)
+	return OnConn(ctx, db, func(conn Execer) error { return d.Transact(ctx, conn.(*sql.Conn), t) })
+}
+
+// OnConn runs statement, which is one, on a connection of db's: on another one if it
+// fails as its server takes no writes.
+func OnConn(ctx context.Context, db *sql.DB, statement func(conn Execer) error) error {
+	return OnLiveConn(db, func() error {
+		return pinned(ctx, db, func(conn *sql.Conn) error { return statement(conn) })
 	})
 }
 
-// OnLiveConn calls begin again, a few times, while it fails on a connection of
-// the pool that the server has closed meanwhile. database/sql does so by itself
-// but for pinned connections. Begin must not fail so when it has had effects.
-func OnLiveConn(begin func() error) error {
-	const tries = 4 // the default pool keeps two idle connections
+// pinned runs f on a connection of db's. One whose server takes no writes does not return
+// to the pool: there it would wait for the next writer, and a new one may lead to the server
+// that takes them now.
+func pinned(ctx context.Context, db *sql.DB, f func(conn *sql.Conn) error) error {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // fails for one that was discarded
+	err = f(conn)
+	if dialect.Classify(err) == dialect.Elsewhere {
+		dialect.Discard(conn)
+	}
+	return err
+}
+
+// OnLiveConn calls begin again while it fails on a connection of the pool that the server
+// has closed meanwhile, or that leads to a server which takes no writes any more: as often
+// as the pool may hold such ones, and once more on a new one. It is for pinned connections;
+// of others database/sql notices the former by itself, and nobody the latter. Begin must not
+// fail so when it has had effects, and has discarded the connection then.
+func OnLiveConn(db *sql.DB, begin func() error) error {
 	var err error
-	for range tries {
-		if err = begin(); !errors.Is(err, driver.ErrBadConn) {
+	for tries := 2 + db.Stats().Idle; tries > 0; tries-- {
+		err = begin()
+		if !errors.Is(err, driver.ErrBadConn) && dialect.Classify(err) != dialect.Elsewhere {
 			break
 		}
 	}
 	return err
 }
 
-func inTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.Tx) error) (err error) {
-	begin := db.BeginTx
+func inTx(ctx context.Context, conn *sql.Conn, options TxOptions, body func(tx *sql.Tx) error) (err error) {
 	if options.Prepare != nil {
-		conn, err := db.Conn(ctx)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = conn.Close() }() // fails for one that was discarded
 		restore, err := options.Prepare(ctx, conn, options.Wait)
 		// What it cannot restore it closes; a commit stands, whatever comes after.
 		defer func() { _ = restore() }()
 		if err != nil {
 			return err
 		}
-		begin = conn.BeginTx
 	}
-	tx, err := begin(ctx, &sql.TxOptions{Isolation: options.Isolation})
+	tx, err := conn.BeginTx(ctx, &sql.TxOptions{Isolation: options.Isolation})
 	if err != nil {
 		return err
 	}
