@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
@@ -24,6 +25,9 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 		}
 	default:
 		err = e.renewRecord(ctx, change)
+	}
+	if dialect.NoRoom(err) {
+		err = fmt.Errorf("the columns of the table cannot hold it as it is: %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("election: update %v from version %d: %w", e, change.version, err)
@@ -225,9 +229,10 @@ func (e electionRows) writeRecord(ctx context.Context, q sqldb.Execer, c change)
 // changed rows and those that count matched rows agree.
 func (e electionRows) recordUpdate(c change) dialect.Statement {
 	r := e.recordRow()
+	version, args := e.dialect.Written(c.version+1, c.leaderID, c.text)
 	return dialect.Statement{
-		Query: e.dialect.BoundedWrite + "UPDATE % SET leader_id = ?, record = ?, version = ? WHERE " + r.where + " AND version = ?",
-		Args:  append(append([]any{c.leaderID, c.text, c.version + 1}, r.args...), c.version), Missed: ErrRecordConflict,
+		Query: e.dialect.BoundedWrite + "UPDATE % SET leader_id = ?, record = ?, version = " + version + " WHERE " + r.where + " AND version = ?",
+		Args:  slices.Concat([]any{c.leaderID, c.text}, args, r.args, []any{c.version}), Missed: ErrRecordConflict,
 	}
 }
 

@@ -19,11 +19,15 @@ import (
 // WithGuardTimeout was not called.
 const DefaultGuardTimeout = 10 * time.Second
 
+// maxGuardTimeout is what the settings of all servers can hold (PostgreSQL's are
+// milliseconds in 32 bits).
+const maxGuardTimeout = 24 * 24 * time.Hour
+
 func guardTimeoutOf(d time.Duration) time.Duration {
 	if d <= 0 {
 		return DefaultGuardTimeout
 	}
-	return d
+	return min(d, maxGuardTimeout)
 }
 
 // IsRetryable reports whether err, returned by TxnWithLeaderLock, means that
@@ -110,10 +114,14 @@ type claim struct {
 	electionRows
 	leaderID string
 	reign    Leadership
-	inTerm   bool // the reign's term is part of the claim
+	inTerm   bool   // the reign's term is part of the claim
+	carried  string // the reign that ctx carries, of this election or another one, in words
 }
 
 func (c *claim) failed(err error) error {
+	if errors.Is(err, ErrNotLeader) && c.carried != "" {
+		err = fmt.Errorf("%w (%s)", err, c.carried)
+	}
 	return fmt.Errorf("election: guarded transaction of %q on %v: %w", c.leaderID, c.electionRows, err)
 }
 
@@ -123,10 +131,14 @@ func (c *claim) readTerm(ctx context.Context) error {
 		return fmt.Errorf("%w: the ID is empty", ErrNotLeader)
 	}
 	if c.reign, c.inTerm = leadershipIn(ctx, c.scope()); !c.inTerm {
+		if other, ok := LeadershipFromContext(ctx); ok {
+			c.carried = fmt.Sprintf("the context carries %s, which is another election", other.describe())
+		}
 		return nil
 	}
+	c.carried = fmt.Sprintf("the context carries %s; servers are not told apart, ContextWithLeadership puts another reign in its place", c.reign.describe())
 	if !c.reign.holds(c.leaderID) || c.reign.Term > math.MaxInt64 {
-		return fmt.Errorf("%w: the context carries the reign of another member", ErrNotLeader)
+		return fmt.Errorf("%w: the context's reign is another member's", ErrNotLeader)
 	}
 	return nil
 }

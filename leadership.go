@@ -2,6 +2,9 @@ package election
 
 import (
 	"context"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -62,6 +65,19 @@ func leadershipIn(ctx context.Context, scope string) (Leadership, bool) {
 	}
 	l, ok := ctx.Value(leadershipKey{}).(Leadership)
 	return l, ok
+}
+
+// describe says whose reign l is, in which term, and of which election.
+func (l Leadership) describe() string {
+	leader := "nobody"
+	if l.Leader != nil {
+		leader = strconv.Quote(l.Leader.ID)
+	}
+	of := "any election"
+	if parts := strings.Split(l.scope, "\x00"); len(parts) == 3 { // see electionRows.scope
+		of = fmt.Sprintf("election %q in table %s of database %q", parts[2], parts[1], parts[0])
+	}
+	return fmt.Sprintf("the reign of %s in term %d of %s", leader, l.Term, of)
 }
 
 // holds reports whether l is a reign of the member id.

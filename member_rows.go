@@ -199,7 +199,8 @@ func (e electionRows) memberUpdate(c memberChange) dialect.Statement {
 	if c.to == nil {
 		s.Query, s.Args = "DELETE FROM % WHERE ", r.args
 	} else {
-		s.Query, s.Args = "UPDATE % SET record = ?, version = ? WHERE ", append([]any{c.text, *c.to}, r.args...)
+		version, args := e.dialect.Written(*c.to, c.id, c.text)
+		s.Query, s.Args = "UPDATE % SET record = ?, version = "+version+" WHERE ", slices.Concat([]any{c.text}, args, r.args)
 	}
 	s.Query, s.Args = e.dialect.BoundedWrite+s.Query+r.where+" AND version = ?", append(s.Args, *c.from)
 	return s
@@ -209,11 +210,13 @@ func (e electionRows) memberUpdate(c memberChange) dialect.Statement {
 // existing rows as insertRow does: where only INSERT IGNORE can, that would cut values
 // which the columns cannot hold. There an existing row is an error of the statement.
 func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c memberChange) error {
-	query := e.sql(e.dialect.BoundedWrite + "INSERT INTO % (id, leader_id, record, version, election, slot) VALUES (?, ?, ?, ?, ?, ?) " +
+	version, args := e.dialect.Written(*c.to, c.id, c.text)
+	query := e.sql(e.dialect.BoundedWrite + "INSERT INTO % (id, leader_id, record, version, election, slot) VALUES (?, ?, ?, " + version + ", ?, ?) " +
 		e.dialect.SkipExisting)
 	const draws = 20 // as in insertRow
 	for range draws {
-		n, err := sqldb.Exec(ctx, q, query, e.dialect.Args(rowID(), c.id, c.text, *c.to, e.election, memberSlot(c.id))...)
+		values := slices.Concat([]any{rowID(), c.id, c.text}, args, []any{e.election, memberSlot(c.id)})
+		n, err := sqldb.Exec(ctx, q, query, e.dialect.Args(values...)...)
 		if n == 1 || err != nil && dialect.Classify(err) != dialect.Conflict {
 			return err
 		}

@@ -169,7 +169,7 @@ func TestTrap23LargeRecordInAnOlderTable(t *testing.T) {
 	t.Parallel()
 	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
 		makeOlderTable(t, db, db.Open(t))
-		for _, mode := range []string{"STRICT_ALL_TABLES", ""} {
+		for _, mode := range []string{"STRICT_ALL_TABLES", "", "STRICT_ALL_TABLES,SIMULTANEOUS_ASSIGNMENT"} {
 			handle := withSettings(t, db, map[string]string{"sql_mode": "'" + mode + "'"}, nil).Open(t)
 			s := kind.must(t, handle)
 			mustLead(t, s, "a")

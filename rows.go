@@ -43,11 +43,12 @@ func (e electionRows) named(name string) electionRows {
 	return e
 }
 
-// scope tells this election from every other one, across all handles. Some
-// engines fold the case of table names, so two that differ in case only share a
-// scope: a reign held against the wrong one is refused, one overlooked is not.
+// scope tells this election from every other one, across all handles, by its table's
+// schema too. Some engines fold the case of names, so two that differ in case only share a
+// scope, as do two servers that cannot be told apart: a reign held against the wrong one
+// is refused, one overlooked is not.
 func (e electionRows) scope() string {
-	return fmt.Sprintf("%s\x00%s\x00%s", e.identity, strings.ToLower(e.name), e.election)
+	return fmt.Sprintf("%s\x00%s\x00%s", e.identity, strings.ToLower(e.quoted), e.election)
 }
 
 func (e electionRows) String() string {

@@ -121,7 +121,8 @@ func (s *SQLStorage) Election(name string) *SQLStorage {
 }
 
 // WithGuardTimeout returns a copy whose guarded transactions may take at most d
-// (≤ 0: DefaultGuardTimeout), from the call of TxnWithLeaderLock to COMMIT.
+// (≤ 0: DefaultGuardTimeout; more than 24 days: 24 days), from the call of
+// TxnWithLeaderLock to COMMIT.
 func (s *SQLStorage) WithGuardTimeout(d time.Duration) *SQLStorage {
 	c := *s
 	c.guardTimeout = guardTimeoutOf(d)

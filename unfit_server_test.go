@@ -131,5 +131,15 @@ func TestTrap25OlderTableInLatin1(t *testing.T) {
 				}
 			}
 		}
+		for _, mode := range []string{"", "STRICT_ALL_TABLES"} { // an ID for which the column has no characters
+			s := kind.must(t, withSettings(t, db, map[string]string{"sql_mode": "'" + mode + "'"}, nil).Open(t))
+			before, err := s.Get(t.Context())
+			require.NoError(t, err)
+			_, err = lead(t.Context(), s, "日")
+			require.Error(t, err, mode)
+			after, err := s.Get(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, before, after, mode)
+		}
 	})
 }

@@ -55,8 +55,9 @@ type Dialect struct {
 	// Examination asks whether a database is fit for elections.
 	Examination Examination
 
-	inlineReads bool   // what Fresh returns is one text: parameters would cost a round trip
-	freshRead   string // and begins so
+	written     func(version int64, leader string, text any) (expression string, args []any) // nil: a session keeps what it is given
+	inlineReads bool                                                                         // what Fresh returns is one text: parameters would cost a round trip
+	freshRead   string                                                                       // and begins so
 	quote       string
 	checkName   func(string) error // nil: no rules of its own
 	placeholder func(n int) string
@@ -142,6 +143,17 @@ func (d *Dialect) Args(args ...any) []any {
 // ByteEqual is a condition that holds when column equals the argument byte for
 // byte, whatever the column's collation.
 func (d *Dialect) ByteEqual(column string) string { return d.byteEqual(column, "?") }
+
+// Written is an expression, with question marks for args, for the version of a row that
+// is written. Leader_id and record must be assigned before it in the same statement. Where
+// a session may cut a value that has no room in its column, or replace characters that
+// have none, the statement fails then, and NoRoom is true of its error.
+func (d *Dialect) Written(version int64, leader string, text any) (expression string, args []any) {
+	if d.written == nil {
+		return "?", []any{version}
+	}
+	return d.written(version, leader, text)
+}
 
 // RolledBack reports whether err, returned by COMMIT, says for certain that
 // nothing of the transaction was or will be applied.

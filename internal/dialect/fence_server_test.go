@@ -110,5 +110,17 @@ func requireFences(t *testing.T, db *dbtest.Database) {
 		}
 		dbtest.Exec(t, handle, "INSERT INTO x VALUES (3)")
 		require.Equal(t, 2, dbtest.Count(t, other, "x"), "%s: the session is as it was", name)
+		if db.Direct != nil {
+			continue // it has none of its own
+		}
+		readOnly := "SET SESSION TRANSACTION READ ONLY"
+		if db.Engine == "postgres" {
+			readOnly = "SET default_transaction_read_only = on"
+		}
+		dbtest.Exec(t, handle, readOnly)
+		begin(t, d, handle, "a").commit(t)
+		begin(t, d, handle, "a").rollback(t)
+		_, err = handle.Exec("INSERT INTO x VALUES (4)")
+		require.Error(t, err, "%s: so is one that is read-only", name)
 	}
 }

@@ -60,13 +60,14 @@ func Galera() *Dialect {
 // cut off; the wait says something else then.) It turns autocommit off, so that
 // what follows a transaction that was rolled back under way is not committed.
 func prepareGalera(ctx context.Context, conn *sql.Conn, wait time.Duration) (func() error, error) {
-	keep, err := prepareMariaDB(ctx, conn, wait)
+	bounds, err := prepareMariaDB(ctx, conn, wait)
 	if err == nil {
-		_, err = conn.ExecContext(ctx, "BEGIN NOT ATOMIC START TRANSACTION; ROLLBACK; "+
-			"SET STATEMENT wsrep_sync_wait=1 FOR SELECT 1 INTO @election_awaited; SET SESSION autocommit = 0; END")
+		_, err = conn.ExecContext(ctx, "BEGIN NOT ATOMIC DECLARE awaited INT; START TRANSACTION; ROLLBACK; "+
+			"SET STATEMENT wsrep_sync_wait=1 FOR SELECT 1 INTO awaited; "+
+			"SET @election_autocommit = @@autocommit, SESSION autocommit = 0; END")
 	}
 	return func() error {
-		return errors.Join(restore(conn, err != nil, "ROLLBACK", "SET SESSION autocommit = 1"), keep())
+		return errors.Join(restore(conn, err != nil, "ROLLBACK", putBack(nil, "", "autocommit")), bounds())
 	}, err
 }
 

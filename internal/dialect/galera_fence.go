@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 )
 
@@ -23,8 +22,9 @@ import (
 // a look at the gate, which is another transaction: so nothing that is read here is
 // older than the guard.
 type galeraFence struct {
-	conn  *sql.Conn
-	token string // "" before Hold
+	conn    *sql.Conn
+	token   string // "" before Hold
+	timeout string // in seconds
 }
 
 // gatePatience is how long a guarded transaction waits at the gate, and gatePause
@@ -39,8 +39,8 @@ const (
 func (f *galeraFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
 
 func (f *galeraFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
-	f.token = fmt.Sprintf("%x", rand.Uint64())
-	if _, err := tx.ExecContext(ctx, "BEGIN NOT ATOMIC COMMIT; "+keepBounds(mariaAll, seconds(c.Timeout))+
+	f.token, f.timeout = fmt.Sprintf("%x", rand.Uint64()), seconds(c.Timeout)
+	if _, err := tx.ExecContext(ctx, "BEGIN NOT ATOMIC COMMIT; "+keep(mariaAll, f.timeout, mariaModes...)+
 		"; SET SESSION autocommit = 0; "+mysqlReadOnly+"; END"); err != nil {
 		return false, err
 	}
@@ -134,7 +134,5 @@ func (f *galeraFence) Lift(discard bool) error {
 	if f.token == "" {
 		return restore(f.conn, discard)
 	}
-	return restore(f.conn, discard, "BEGIN NOT ATOMIC "+strings.Join([]string{
-		"ROLLBACK", mysqlReadWrite, "SET SESSION autocommit = 1", restoreBounds(mariaAll),
-	}, "; ")+"; END")
+	return restore(f.conn, discard, "BEGIN NOT ATOMIC ROLLBACK; "+putBack(mariaAll, f.timeout, mariaModes...)+"; END")
 }

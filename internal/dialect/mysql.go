@@ -26,8 +26,8 @@ func MariaDB() *Dialect {
 	d.Name, d.unsure = nameMariaDB, false
 	// One second is the least that it can be told, and no renewal waits that
 	// long unless the one who holds the row has died.
-	// Strict, so that a record for which an older table has no room is not cut.
-	d.BoundedWrite = "SET STATEMENT innodb_lock_wait_timeout=1, sql_mode='STRICT_ALL_TABLES' FOR "
+	d.BoundedWrite = "SET STATEMENT innodb_lock_wait_timeout=1 FOR "
+	d.written = writtenMariaDB
 	d.BoundedDDL = "SET STATEMENT lock_wait_timeout=1 FOR "
 	d.fence = func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 		return &mysqlFence{conn: conn, compound: true}, nil
@@ -62,13 +62,10 @@ func MySQL() *Dialect {
 		quote:        "`",
 		checkName:    checkMySQLName,
 		placeholder:  func(int) string { return "?" },
-		byteEqual: func(column, arg string) string {
-			// An older member's column may have another character set.
-			return "CAST(CONVERT(" + column + " USING utf8mb4) AS BINARY) = CAST(" + arg + " AS BINARY)"
-		},
-		classify:   classifyMySQL,
-		rolledBack: rolledBackMySQL,
-		identity:   identityMySQL,
+		byteEqual:    byteEqualMySQL,
+		classify:     classifyMySQL,
+		rolledBack:   rolledBackMySQL,
+		identity:     identityMySQL,
 		fence: func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 			return &mysqlFence{conn: conn}, nil
 		},
@@ -76,6 +73,33 @@ func MySQL() *Dialect {
 		listen:      listenMySQL,
 		reignLock:   reignLockMySQL,
 	}
+}
+
+// writtenMariaDB compares what a session without strict mode has made of a value with the
+// value itself. A later assignment of a statement reads what an earlier one has stored
+// (not with SIMULTANEOUS_ASSIGNMENT, where the session's own mode has to do). The sum that
+// has no room in 64 bits is an error in every mode.
+//
+// No statement of ours changes sql_mode, not for its own length either: the server's
+// answer would hold the escape mode of that moment, and drivers that write parameters
+// into a statement's text go by the last answer.
+func writtenMariaDB(version int64, leader string, text any) (expression string, args []any) {
+	const same = "CAST(CONVERT(record USING utf8mb4) AS BINARY) = CAST(CONVERT(? USING utf8mb4) AS BINARY)"
+	return "? + IF(" + byteEqualMySQL("leader_id", "?") + " AND " + same +
+		" OR INSTR(@@sql_mode, 'SIMULTANEOUS_ASSIGNMENT'), 0, 18446744073709551615 + id)", []any{version, leader, text}
+}
+
+// NoRoom reports whether err says that a column cannot hold a value as it is, see Written.
+func NoRoom(err error) bool {
+	number, _ := mysqlNumber(err)
+	return number == mysqlOutOfRange
+}
+
+const mysqlOutOfRange = 1690
+
+// byteEqualMySQL converts the column, as an older member's may have another character set.
+func byteEqualMySQL(column, arg string) string {
+	return "CAST(CONVERT(" + column + " USING utf8mb4) AS BINARY) = CAST(" + arg + " AS BINARY)"
 }
 
 func checkMySQLName(name string) error {
@@ -121,7 +145,7 @@ func classifyMySQL(err error) Class {
 		return Ambiguous
 	case 1290, 1836, 1792, 1047: // read-only, or no part of the cluster
 		return Elsewhere
-	case 1146, 1054, 1142, 1143, 1044, 1045, 1064, 1235, 1050, 1060, 1061, 1048, 1364, 1406, 1227, 4031:
+	case 1146, 1054, 1142, 1143, 1044, 1045, 1064, 1235, 1050, 1060, 1061, 1048, 1364, 1406, mysqlOutOfRange, 1227, 4031:
 		return Fatal
 	}
 	return Unknown
@@ -145,8 +169,8 @@ func seconds(d time.Duration) string {
 // hold up. These settings outlive the transaction, so they are restored.
 func prepareMariaDB(ctx context.Context, conn *sql.Conn, wait time.Duration) (func() error, error) {
 	bounds := append([]string{"innodb_lock_wait_timeout"}, mariaIdle...)
-	_, err := conn.ExecContext(ctx, keepBounds(bounds, seconds(wait)))
-	return func() error { return restore(conn, err != nil, restoreBounds(bounds)) }, err
+	_, err := conn.ExecContext(ctx, keep(bounds, seconds(wait)))
+	return func() error { return restore(conn, err != nil, putBack(bounds, seconds(wait))) }, err
 }
 
 // mysqlLiteral writes a value into a statement's text. The guard's statements

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -26,6 +27,8 @@ type mysqlFence struct {
 	conn     *sql.Conn
 	compound bool // the server runs several statements in one round trip, and bounds waits by the session
 	branch   string
+	timeout  string // in seconds
+	readOnly bool   // the session's transactions were, where it is not compound
 }
 
 const (
@@ -40,40 +43,58 @@ var (
 	mariaIdle = []string{"idle_transaction_timeout", "idle_write_transaction_timeout", "idle_readonly_transaction_timeout"}
 	mariaBusy = []string{"max_statement_time", "net_write_timeout"}
 	mariaAll  = append(mariaBusy, mariaIdle...)
+	// mariaModes are settings that a fence changes, or the guarded function may.
+	mariaModes = []string{"tx_read_only", "autocommit"}
 )
 
-// keepBounds remembers settings in the session's variables, and sets those to
+// keep remembers settings in the session's variables, and sets those of bounds to
 // seconds that are longer.
-func keepBounds(names []string, seconds string) string {
-	var keep, set []string
-	for _, name := range names {
-		keep = append(keep, "@election_"+name+" = @@"+name)
+func keep(bounds []string, seconds string, others ...string) string {
+	var kept, set []string
+	for _, name := range slices.Concat(bounds, others) {
+		kept = append(kept, "@election_"+name+" = @@"+name)
+	}
+	for _, name := range bounds {
 		set = append(set, fmt.Sprintf("SESSION %[1]s = IF(@@%[1]s > 0 AND @@%[1]s < %[2]s, @@%[1]s, %[2]s)", name, seconds))
 	}
-	return "SET " + strings.Join(append(keep, set...), ", ")
+	return "SET " + strings.Join(append(kept, set...), ", ")
 }
 
-func restoreBounds(names []string) string {
-	var set []string
-	for _, name := range names {
-		set = append(set, "SESSION "+name+" = @election_"+name)
+// putBack undoes keep, and forgets. A bound that is not as keep has set it was set by
+// the guarded function since: it stays.
+func putBack(bounds []string, seconds string, others ...string) string {
+	var set, forget []string
+	for _, name := range bounds {
+		set = append(set, fmt.Sprintf("SESSION %[1]s = IF(@@%[1]s = %[2]s, @election_%[1]s, @@%[1]s)", name, seconds))
 	}
-	return "SET " + strings.Join(set, ", ")
+	for _, name := range others {
+		set = append(set, fmt.Sprintf("SESSION %[1]s = @election_%[1]s", name))
+	}
+	for _, name := range slices.Concat(bounds, others) {
+		forget = append(forget, "@election_"+name+" = NULL")
+	}
+	return "SET " + strings.Join(append(set, forget...), ", ")
 }
 
 func (f *mysqlFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
 
 func (f *mysqlFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
-	f.branch = fmt.Sprintf("'election_%x'", rand.Uint64())
+	f.branch, f.timeout = fmt.Sprintf("'election_%x'", rand.Uint64()), seconds(c.Timeout)
 	guard := "SELECT 1 FROM " + c.Table + " WHERE " + inline(c.Where, c.Args, mysqlLiteral) + " LOCK IN SHARE MODE"
 	if f.compound {
-		return holds(ctx, tx, "BEGIN NOT ATOMIC COMMIT; "+keepBounds(mariaAll, seconds(c.Timeout))+
+		return holds(ctx, tx, "BEGIN NOT ATOMIC COMMIT; "+keep(mariaAll, f.timeout, mariaModes...)+
 			"; XA START "+f.branch+"; SET STATEMENT innodb_lock_wait_timeout=1 FOR "+guard+"; END")
 	}
-	for _, statement := range []string{"COMMIT", "XA START " + f.branch} {
-		if _, err := tx.ExecContext(ctx, statement); err != nil {
-			return false, err
-		}
+	// Its name depends on the server.
+	const readOnly = "SHOW SESSION VARIABLES WHERE variable_name IN ('transaction_read_only', 'tx_read_only') AND value = 'ON'"
+	if _, err := tx.ExecContext(ctx, "COMMIT"); err != nil {
+		return false, err
+	}
+	if f.readOnly, err = holds(ctx, tx, readOnly); err != nil {
+		return false, err
+	}
+	if _, err := tx.ExecContext(ctx, "XA START "+f.branch); err != nil {
+		return false, err
 	}
 	return holds(ctx, tx, guard)
 }
@@ -151,9 +172,10 @@ func (f *mysqlFence) Lift(discard bool) error {
 	switch {
 	case f.branch == "":
 		return restore(f.conn, discard)
-	case f.compound: // fn may have turned autocommit off
-		return restore(f.conn, discard, "BEGIN NOT ATOMIC COMMIT; "+mysqlReadWrite+"; SET SESSION autocommit = 1; "+
-			restoreBounds(mariaAll)+"; END")
+	case f.compound:
+		return restore(f.conn, discard, "BEGIN NOT ATOMIC COMMIT; "+putBack(mariaAll, f.timeout, mariaModes...)+"; END")
+	case f.readOnly:
+		return restore(f.conn, discard, "COMMIT", mysqlReadOnly)
 	}
 	return restore(f.conn, discard, "COMMIT", mysqlReadWrite)
 }

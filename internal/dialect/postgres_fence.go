@@ -27,6 +27,10 @@ func fencePostgres(ctx context.Context, conn *sql.Conn, _ string) (Fence, error)
 // read-only, and a setting that is local to the transaction tells at its end
 // whether it is still the same one.
 //
+// Inside the transaction, and only there, default_transaction_read_only has the value that
+// it had before. So the value that it has at the end is what the session shall have:
+// the earlier one, or what the guarded function has set.
+//
 // The guard is a share lock on the leader row, which the change of leader writes,
 // behind a gate (an advisory lock) that both pass first, see gatePostgres.
 type postgresFence struct {
@@ -35,7 +39,19 @@ type postgresFence struct {
 	touched bool // the session is read-only but for the transaction
 }
 
-const postgresReadWrite = "SET SESSION default_transaction_read_only = off"
+const (
+	// postgresReadOnly remembers the session's mode in a setting of its own name, and puts
+	// what follows the next transaction beyond its reach.
+	postgresReadOnly = "SELECT set_config('election.read_only', current_setting('default_transaction_read_only'), false); " +
+		"SET SESSION default_transaction_read_only = on; COMMIT; BEGIN READ WRITE; "
+	// postgresAsBefore is the session's mode, in a guarded transaction; NULL, which resets it,
+	// where that is the value it began with: then it goes on to follow the server's.
+	postgresAsBefore = "set_config('default_transaction_read_only', " +
+		"NULLIF(current_setting('default_transaction_read_only'), current_setting('election.reset')), false), " + postgresForget
+	postgresForget  = "set_config('election.read_only', '', false)"
+	postgresRestore = "SELECT set_config(name, NULLIF(current_setting('election.read_only'), reset_val), false), " + postgresForget +
+		" FROM pg_settings WHERE name = 'default_transaction_read_only'"
+)
 
 // Begin begins a transaction that Hold replaces by another one.
 func (f *postgresFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
@@ -44,7 +60,7 @@ func (f *postgresFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.c
 func (f *postgresFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	f.token = newToken()
 	f.touched = true
-	return holdPostgres(ctx, tx, "SET SESSION default_transaction_read_only = on; COMMIT; BEGIN READ WRITE; ", f.token, c)
+	return holdPostgres(ctx, tx, postgresReadOnly, f.token, c)
 }
 
 func newToken() string { return fmt.Sprintf("%x", rand.Uint64()) }
@@ -55,13 +71,18 @@ func newToken() string { return fmt.Sprintf("%x", rand.Uint64()) }
 // failure. So no past is taken for the present.
 //
 // The timeouts bound a client that says nothing, one for which a statement waits,
-// and one that takes no more of a result.
+// and one that takes no more of a result. None would bound a prepared transaction, which
+// holds its locks with no client: where the server has room for such, a snapshot is
+// exported, after which it refuses PREPARE TRANSACTION.
 func holdPostgres(ctx context.Context, tx *sql.Tx, before, token string, c Claim) (held bool, err error) {
 	ms := milliseconds(c.Timeout)
 	result, err := tx.ExecContext(ctx, before+
-		"SELECT set_config(name, CASE WHEN setting::bigint BETWEEN 1 AND "+ms+" THEN setting ELSE '"+ms+"' END, true)"+
-		" FROM pg_settings WHERE name IN ('idle_in_transaction_session_timeout', 'statement_timeout', 'tcp_user_timeout'); "+
-		"SELECT set_config('election.guard', '"+token+"', true), pg_advisory_xact_lock_shared("+gateKey(c.Table, c.Election)+"); "+
+		"SELECT set_config(name, CASE WHEN vartype = 'bool' THEN COALESCE(NULLIF(current_setting('election.read_only', true), ''), setting)"+
+		" WHEN setting::bigint BETWEEN 1 AND "+ms+" THEN setting ELSE '"+ms+"' END, true),"+
+		" CASE vartype WHEN 'bool' THEN set_config('election.reset', reset_val, true) END FROM pg_settings WHERE name IN"+
+		" ('default_transaction_read_only', 'idle_in_transaction_session_timeout', 'statement_timeout', 'tcp_user_timeout'); "+
+		"SELECT CASE WHEN current_setting('max_prepared_transactions') <> '0' THEN pg_export_snapshot() END, "+
+		"set_config('election.guard', '"+token+"', true), pg_advisory_xact_lock_shared("+gateKey(c.Table, c.Election)+"); "+
 		"SELECT 1 FROM "+c.Table+" WHERE "+inline(c.Where, c.Args, postgresLiteral)+" FOR SHARE")
 	if code, _ := postgresCode(err); code == "0A000" { // BEGIN READ WRITE
 		return false, fmt.Errorf("%w: %w", errStandby, err)
@@ -78,7 +99,7 @@ var errStandby = errors.New("the server is a standby")
 
 // Commit makes the session as it was from the COMMIT on.
 func (f *postgresFence) Commit(ctx context.Context, tx *sql.Tx) error {
-	err := commitPostgres(ctx, tx, "set_config('default_transaction_read_only', 'off', false)", f.token)
+	err := commitPostgres(ctx, tx, postgresAsBefore, f.token)
 	f.touched = err != nil
 	return err
 }
@@ -112,5 +133,5 @@ func (f *postgresFence) Lift(discard bool) error {
 	if !f.touched {
 		return restore(f.conn, discard)
 	}
-	return restore(f.conn, discard, postgresReadWrite)
+	return restore(f.conn, discard, postgresRestore)
 }
