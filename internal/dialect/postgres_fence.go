@@ -38,7 +38,7 @@ type postgresFence struct {
 const postgresReadWrite = "SET SESSION default_transaction_read_only = off"
 
 // Begin begins a transaction that Hold replaces by another one.
-func (f *postgresFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
+func (f *postgresFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(ctx, f.conn) }
 
 // Hold puts the session's setting beyond the reach of a ROLLBACK first.
 func (f *postgresFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
@@ -70,16 +70,30 @@ func holdPostgres(ctx context.Context, tx *sql.Tx, before, token string, c Claim
 	return n > 0, err
 }
 
-// Commit makes the session as it was from the COMMIT on.
-func (f *postgresFence) Commit(ctx context.Context, tx *sql.Tx) error {
-	err := commitPostgres(ctx, tx, "set_config('default_transaction_read_only', 'off', false)", f.token)
-	f.touched = err != nil
-	return err
+// Commit leaves the token in the session, and looks for it after the COMMIT: it is gone if
+// the transaction was rolled back between the check and the COMMIT. The session stays
+// read-only until nobody can send anything on it, as the transaction may have been
+// committed there, too.
+func (f *postgresFence) Commit(ctx context.Context, tx *Txn) error {
+	if err := commitPostgres(ctx, tx, "set_config('election.guard', '"+f.token+"', false)", f.token); err != nil {
+		return err
+	}
+	result, err := f.conn.ExecContext(ctx, "SELECT set_config('default_transaction_read_only', 'off', false), set_config('election.guard', '', false)"+
+		" WHERE current_setting('election.guard', true) = '"+f.token+"'")
+	if err != nil {
+		return uncertain(err, func(error) bool { return false })
+	}
+	n, err := result.RowsAffected()
+	if err != nil || n != 1 {
+		return errors.Join(ErrEnded, err)
+	}
+	f.touched = false
+	return nil
 }
 
 // commitPostgres commits the transaction that has the token, and selects once more
 // in it before.
-func commitPostgres(ctx context.Context, tx *sql.Tx, last, token string) error {
+func commitPostgres(ctx context.Context, tx *Txn, last, token string) error {
 	const aborted = "25P02"
 	result, err := tx.ExecContext(ctx, "SELECT "+last+" WHERE current_setting('election.guard', true) = '"+token+"'")
 	if code, _ := postgresCode(err); code == aborted || errors.Is(err, sql.ErrTxDone) {
@@ -98,7 +112,7 @@ func commitPostgres(ctx context.Context, tx *sql.Tx, last, token string) error {
 	return uncertain(err, rolledBackPostgres)
 }
 
-func (f *postgresFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }
+func (f *postgresFence) Rollback(_ context.Context, tx *Txn) error { return tx.Rollback() }
 
 func (f *postgresFence) Ended() bool { return false }
 

@@ -25,6 +25,7 @@ import (
 type sqliteFence struct {
 	conn  *sql.Conn
 	keep  bool // the connection is the database: closing it would lose all data
+	tx    *Txn // nil before Begin
 	state atomic.Int32
 }
 
@@ -77,7 +78,17 @@ func (f *sqliteFence) end() {
 
 func (f *sqliteFence) Ended() bool { return f.state.Load() == fenceEnded }
 
-func (f *sqliteFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
+func (f *sqliteFence) Begin(ctx context.Context) (*Txn, error) {
+	tx, err := beginTxn(ctx, f.conn)
+	if err != nil {
+		return nil, err
+	}
+	f.tx = tx
+	if f.keep {
+		err = tx.awaitable(ctx)
+	}
+	return tx, err
+}
 
 // Hold writes the leader row as it is, if it holds the claim: being the first
 // statement, that takes the write lock as BEGIN IMMEDIATE would, and fails for
@@ -95,7 +106,7 @@ func (f *sqliteFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool,
 // asks for that before the hook, keeps the transaction open, and lets no new reader
 // in. The drivers' own Commit would roll back, and a guarded function cannot be run
 // again.
-func (f *sqliteFence) Commit(ctx context.Context, tx *sql.Tx) error {
+func (f *sqliteFence) Commit(ctx context.Context, tx *Txn) error {
 	if !f.state.CompareAndSwap(fenceOpen, fencePermitted) {
 		return ErrEnded
 	}
@@ -103,7 +114,6 @@ func (f *sqliteFence) Commit(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(context.WithoutCancel(ctx), "COMMIT") // one that is interrupted may be done
 		switch {
 		case err == nil:
-			_ = tx.Rollback() // for database/sql, which does not know; there is nothing left to roll back
 			if f.state.Load() != fenceSpent {
 				return ErrEnded // it was another transaction, without a write: ours was rolled back by a straggler
 			}
@@ -126,9 +136,13 @@ func (f *sqliteFence) Commit(ctx context.Context, tx *sql.Tx) error {
 	}
 }
 
-func (f *sqliteFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }
+func (f *sqliteFence) Rollback(_ context.Context, tx *Txn) error { return tx.Rollback() }
 
+// Lift leaves the hooks to the end of the connection if they cannot be removed now.
 func (f *sqliteFence) Lift(discard bool) error {
+	if f.keep && f.tx != nil {
+		f.tx.await()
+	}
 	err := f.conn.Raw(func(dc any) error {
 		hooks, ok := hooksOf(dc)
 		if !ok || !f.keep && (discard || hooks.wornOut()) {
