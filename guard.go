@@ -384,7 +384,7 @@ func (g *guardedTxn) end(ctx context.Context, how func(context.Context, *dialect
 	defer stop()
 	err := how(ctx, g.tx)
 	if err != nil {
-		g.discard = !g.dialect.RolledBack(err)
+		g.discard = !g.dialect.RolledBack(err) && !errors.Is(err, sql.ErrTxDone) // of which close will know more
 	}
 	return err
 }

@@ -116,11 +116,13 @@ func TestTrap24StragglersEndTheTransaction(t *testing.T) {
 	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
 		w := newGuardWorld(t, db, kind)
 		acknowledged, late, rounds := 0, 0, 100
+		errs := map[string]int{}
 		for round := range rounds {
 			end := stragglerEnds[round%len(stragglerEnds)]
 			mustLead(t, w.b, "a")
 			dbtest.Exec(t, w.otherDB, "DELETE FROM log")
 			err, then, finally := straggle{w, end.end, round%60/2 - 25, round % 4, round%10 == 9}.run(t)
+			errs[fmt.Sprint(end.name, err)]++
 			if err == nil {
 				acknowledged++
 				assert.Contains(t, finally, "first", "%s: acknowledged", end.name)
@@ -130,6 +132,7 @@ func TestTrap24StragglersEndTheTransaction(t *testing.T) {
 			}
 		}
 		t.Logf("%d of %d acknowledged, %d with late entries", acknowledged, rounds, late)
+		t.Log(errs)
 		requireUsable(t, w)
 	})
 }

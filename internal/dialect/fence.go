@@ -56,8 +56,8 @@ type Fence interface {
 	Ended() bool
 	// Lift makes the connection as it was, once the transaction is over. With
 	// discard, or if that fails, the connection is closed instead of going back
-	// to the pool (unless closing it would drop the database: then Lift waits for the
-	// transaction's end). Where Txn.End does not know of the end, discard must be true.
+	// to the pool (unless closing it would drop the database). Where Txn.End does not know
+	// of the transaction's end, discard must be true.
 	Lift(discard bool) error
 }
 

@@ -25,7 +25,6 @@ import (
 type sqliteFence struct {
 	conn  *sql.Conn
 	keep  bool // the connection is the database: closing it would lose all data
-	tx    *Txn // nil before Begin
 	state atomic.Int32
 }
 
@@ -83,11 +82,7 @@ func (f *sqliteFence) Begin(ctx context.Context) (*Txn, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.tx = tx
-	if f.keep {
-		err = tx.awaitable(ctx)
-	}
-	return tx, err
+	return tx, tx.awaitable(ctx)
 }
 
 // Hold writes the leader row as it is, if it holds the claim: being the first
@@ -138,14 +133,14 @@ func (f *sqliteFence) Commit(ctx context.Context, tx *Txn) error {
 
 func (f *sqliteFence) Rollback(_ context.Context, tx *Txn) error { return tx.Rollback() }
 
-// Lift leaves the hooks to the end of the connection if they cannot be removed now.
+// Lift closes no connection that is known to be in no transaction: a goroutine of the
+// guarded function's may be closing a statement that it prepared, and modernc.org/sqlite
+// panics where the connection was closed before.
 func (f *sqliteFence) Lift(discard bool) error {
-	if f.keep && f.tx != nil {
-		f.tx.await()
-	}
+	discard = discard && !f.keep && !f.isIdle()
 	err := f.conn.Raw(func(dc any) error {
 		hooks, ok := hooksOf(dc)
-		if !ok || !f.keep && (discard || hooks.wornOut()) {
+		if !ok || discard || !f.keep && hooks.wornOut() {
 			return driver.ErrBadConn // database/sql closes it, hooks and all
 		}
 		hooks.set(nil, nil)
@@ -155,6 +150,16 @@ func (f *sqliteFence) Lift(discard bool) error {
 		return nil // closed already: nothing is left to restore
 	}
 	return err
+}
+
+// isIdle tries to begin a transaction, which fails inside of one.
+func (f *sqliteFence) isIdle() bool {
+	for _, statement := range []string{"BEGIN", "ROLLBACK"} {
+		if _, err := f.conn.ExecContext(context.Background(), statement); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // connHooks are the hooks of one driver connection.

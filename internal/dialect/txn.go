@@ -57,30 +57,26 @@ func (t *Txn) Rollback() error {
 }
 
 // End ends the transaction, if nobody else has, and reports whether it is known to be over.
+// After awaitable it always is, as End waits for whoever else ends it.
 func (t *Txn) End() (over bool) {
 	if !t.over {
 		_ = t.Rollback()
 	}
-	return t.over
-}
-
-// awaitable makes Await possible, at the price of a prepared statement.
-func (t *Txn) awaitable(ctx context.Context) (err error) {
-	t.last, err = t.PrepareContext(ctx, "SELECT 1")
-	return err
-}
-
-// await returns when the transaction is over, whoever ends it.
-func (t *Txn) await() {
-	for !t.End() {
-		// This waits, too, while whoever ends the transaction waits for statements.
+	for !t.over && t.last != nil {
+		// While somebody waits for the statements under way, so does this.
 		if _, err := t.last.Exec(); !errors.Is(err, sql.ErrTxDone) {
 			t.over = true // the statement is closed
 		} else if t.conn.Raw(func(any) error { return nil }) != nil {
 			t.over = true // the connection is
-		}
-		if !t.over {
-			time.Sleep(time.Millisecond)
+		} else {
+			_, _ = pause(context.Background(), time.Millisecond, nil)
 		}
 	}
+	return t.over
+}
+
+// awaitable lets End wait, at the price of a prepared statement: a round trip on a server.
+func (t *Txn) awaitable(ctx context.Context) (err error) {
+	t.last, err = t.PrepareContext(ctx, "SELECT 1")
+	return err
 }
