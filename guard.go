@@ -214,7 +214,7 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration) (_ *guardedTxn
 	if err != nil {
 		return nil, err
 	}
-	held, err := g.fence.Hold(ctx, g.tx, c.guard(timeout))
+	held, err := g.fence.Hold(ctx, g.tx.Tx, c.guard(timeout))
 	switch {
 	case err != nil:
 		return nil, err
@@ -239,7 +239,7 @@ type guardedTxn struct {
 	*claim
 	conn   *sql.Conn
 	fence  dialect.Fence
-	tx     *sql.Tx
+	tx     *dialect.Txn
 	cancel context.CancelFunc
 	since  time.Time // it holds the guard
 
@@ -267,7 +267,7 @@ func (g *guardedTxn) run(ctx context.Context, fn func(context.Context, *sql.Tx) 
 			g.reign.guardTook(time.Since(g.since))
 		}
 	}()
-	fnErr := fn(ctx, g.tx)
+	fnErr := fn(ctx, g.tx.Tx)
 	overdue = g.overdue(ctx)
 	err = g.inTime(overdue, func() error { settle(); return g.conclude(ctx, fnErr) })
 	if errors.Is(err, errOverdue) {
@@ -391,7 +391,7 @@ func (g *guardedTxn) rollback() {
 // end ends the transaction by how, unless it was ended before. An error means
 // that somebody else ended it, perhaps just now and with statements still on
 // their way, or that the connection is broken: it is not for the pool again.
-func (g *guardedTxn) end(ctx context.Context, how func(context.Context, *sql.Tx) error) error {
+func (g *guardedTxn) end(ctx context.Context, how func(context.Context, *dialect.Txn) error) error {
 	if g.ended {
 		return nil
 	}
@@ -400,17 +400,20 @@ func (g *guardedTxn) end(ctx context.Context, how func(context.Context, *sql.Tx)
 	defer stop()
 	err := how(ctx, g.tx)
 	if err != nil {
-		g.discard = g.discard || !g.dialect.RolledBack(err) || dialect.Classify(err) == dialect.Elsewhere
-		_ = g.tx.Rollback() // what failed before its COMMIT has left it open
+		// Of sql.ErrTxDone close will know more.
+		g.discard = g.discard || !g.dialect.RolledBack(err) && !errors.Is(err, sql.ErrTxDone) ||
+			dialect.Classify(err) == dialect.Elsewhere
 	}
 	return err
 }
 
 // close rolls back what was not committed, restores the connection and gives it
-// back to the pool.
+// back to the pool. A connection on which a goroutine of fn's may still have a statement
+// under way is not restored but thrown away, with its fence.
 func (g *guardedTxn) close() (err error) {
 	if g.tx != nil {
 		g.rollback()
+		g.discard = !g.tx.End() || g.discard // what failed before its COMMIT has left it open
 	}
 	if g.fence != nil {
 		err = g.fence.Lift(g.discard)

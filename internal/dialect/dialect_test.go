@@ -174,7 +174,7 @@ func TestFenceNeedsHooks(t *testing.T) {
 }
 
 // fenced returns a connection under a fence, in a transaction that has written.
-func fenced(t *testing.T, driverName string) (db *sql.DB, conn *sql.Conn, tx *sql.Tx, fence Fence) {
+func fenced(t *testing.T, driverName string) (db *sql.DB, conn *sql.Conn, tx *Txn, fence Fence) {
 	t.Helper()
 	db = openFile(t, driverName)
 	_, err := db.Exec("CREATE TABLE t (x)")
@@ -184,7 +184,7 @@ func fenced(t *testing.T, driverName string) (db *sql.DB, conn *sql.Conn, tx *sq
 	t.Cleanup(func() { _ = conn.Close() })
 	fence, err = SQLite().Fence(t.Context(), conn, "")
 	require.NoError(t, err)
-	tx, err = conn.BeginTx(t.Context(), nil)
+	tx, err = fence.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec("INSERT INTO t VALUES (1)")
 	require.NoError(t, err)
@@ -208,6 +208,7 @@ func TestFencePermitsOneCommit(t *testing.T) {
 			_, err := conn.ExecContext(t.Context(), "INSERT INTO t VALUES (2)")
 			require.Error(t, err, "a second commit passed in the wake of the first")
 			require.Equal(t, 1, rows(t, db))
+			require.True(t, tx.End())
 			require.NoError(t, fence.Lift(false))
 			_, err = conn.ExecContext(t.Context(), "INSERT INTO t VALUES (3)")
 			require.NoError(t, err)
@@ -230,6 +231,14 @@ func TestFenceRefusesWhatEnded(t *testing.T) {
 				require.Error(t, err)
 				require.Zero(t, rows(t, db))
 				_ = fence.Rollback(t.Context(), tx)
+				require.True(t, tx.End())
+				require.NoError(t, fence.Lift(true))
+				_, err = conn.ExecContext(t.Context(), "INSERT INTO t VALUES (3)")
+				require.NoError(t, err, "it is idle, and need not be discarded")
+				require.Equal(t, 1, rows(t, db))
+
+				_, err = conn.ExecContext(t.Context(), "BEGIN")
+				require.NoError(t, err)
 				require.NoError(t, fence.Lift(true))
 				require.ErrorIs(t, conn.PingContext(t.Context()), sql.ErrConnDone, "it was to be discarded")
 				require.NoError(t, fence.Lift(false), "nothing is left to do")

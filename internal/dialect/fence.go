@@ -36,25 +36,28 @@ type Claim struct {
 // A Fence watches over one guarded transaction on a pinned connection: nothing
 // may be committed there but by Commit, while the transaction that took the guard
 // is still open. Begin, Hold, one of Commit and Rollback, and Lift are called in this
-// order, Lift always, the others if the transaction gets that far.
+// order, Lift always, the others if the transaction gets that far. Until Lift the fence
+// stands also for what follows the transaction on the connection.
 type Fence interface {
 	// Begin begins the transaction, on the pinned connection. An error wrapping
 	// driver.ErrBadConn means that the connection was dead already.
-	Begin(ctx context.Context) (*sql.Tx, error)
+	Begin(ctx context.Context) (*Txn, error)
 	// Hold takes the guard, as the transaction's first statement, and reports
 	// whether the claim holds: then it goes on to hold until the transaction ends.
 	Hold(ctx context.Context, tx *sql.Tx, claim Claim) (held bool, err error)
 	// Commit commits the transaction that took the guard, or returns ErrEnded if
 	// that is not the one still open. An error wrapping ErrUncertain means that it
-	// may be committed. It gives up when ctx, and the ctx of tx, end.
-	Commit(ctx context.Context, tx *sql.Tx) error
+	// may be committed. It gives up when ctx, and the ctx of tx, end. For database/sql
+	// tx may go on: see Txn.End.
+	Commit(ctx context.Context, tx *Txn) error
 	// Rollback ends the transaction. It gives up like Commit.
-	Rollback(ctx context.Context, tx *sql.Tx) error
+	Rollback(ctx context.Context, tx *Txn) error
 	// Ended reports what is known, without a statement, of an early end.
 	Ended() bool
 	// Lift makes the connection as it was, once the transaction is over. With
 	// discard, or if that fails, the connection is closed instead of going back
-	// to the pool (unless closing it would drop the database).
+	// to the pool (unless closing it would drop the database). Where Txn.End does not know
+	// of the transaction's end, discard must be true.
 	Lift(discard bool) error
 }
 

@@ -25,7 +25,7 @@ func fences(db *dbtest.Database) map[string]*dialect.Dialect {
 // guardedTx is what the library does, by hand.
 type guardedTx struct {
 	conn  *sql.Conn
-	tx    *sql.Tx
+	tx    *dialect.Txn
 	fence dialect.Fence
 	held  bool
 }
@@ -43,7 +43,7 @@ func begin(t *testing.T, d *dialect.Dialect, handle *sql.DB, leader string) guar
 		_ = fence.Lift(true)
 		_ = conn.Close()
 	})
-	held, err := fence.Hold(t.Context(), tx, dialect.Claim{Table: d.Quote("l"), Where: "id = ? AND " + d.ByteEqual("leader_id"),
+	held, err := fence.Hold(t.Context(), tx.Tx, dialect.Claim{Table: d.Quote("l"), Where: "id = ? AND " + d.ByteEqual("leader_id"),
 		Args: []any{2, leader}, Timeout: time.Minute})
 	require.NoError(t, err)
 	return guardedTx{conn, tx, fence, held}
@@ -52,6 +52,7 @@ func begin(t *testing.T, d *dialect.Dialect, handle *sql.DB, leader string) guar
 func (g guardedTx) commit(t *testing.T) {
 	t.Helper()
 	require.NoError(t, g.fence.Commit(t.Context(), g.tx))
+	require.True(t, g.tx.End())
 	require.NoError(t, g.fence.Lift(false))
 	require.NoError(t, g.conn.Close())
 }
@@ -92,7 +93,7 @@ func requireFences(t *testing.T, db *dbtest.Database) {
 
 		g = begin(t, d, handle, "a")
 		require.True(t, g.held, name)
-		require.NoError(t, insert(g.tx, "1"))
+		require.NoError(t, insert(g.tx.Tx, "1"))
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 		_, err := other.ExecContext(ctx, "UPDATE l SET leader_id = 'b'")
 		cancel()
@@ -103,7 +104,7 @@ func requireFences(t *testing.T, db *dbtest.Database) {
 		for _, end := range []string{"COMMIT", "ROLLBACK"} {
 			g = begin(t, d, handle, "a")
 			if _, err = g.tx.Exec(end); err == nil { // some refuse it
-				assert.Error(t, insert(g.tx, "2"), "%s: a write after a raw %s", name, end)
+				assert.Error(t, insert(g.tx.Tx, "2"), "%s: a write after a raw %s", name, end)
 				require.ErrorIs(t, g.fence.Commit(t.Context(), g.tx), dialect.ErrEnded, name)
 			}
 			g.rollback(t)

@@ -36,7 +36,7 @@ const (
 	gatePause    = 2 * time.Millisecond
 )
 
-func (f *galeraFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
+func (f *galeraFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(ctx, f.conn) }
 
 func (f *galeraFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	f.token, f.timeout = fmt.Sprintf("%x", rand.Uint64()), seconds(c.Timeout)
@@ -106,12 +106,11 @@ func (f *galeraFence) savepoint() string { return "election_" + f.token }
 // Commit commits the transaction that took the guard, in one statement with the
 // check that it is still that one: a conflict cannot come between, and what a
 // goroutine of the guarded function's sends cannot either.
-func (f *galeraFence) Commit(ctx context.Context, tx *sql.Tx) error {
+func (f *galeraFence) Commit(ctx context.Context, tx *Txn) error {
 	_, err := tx.ExecContext(ctx, "BEGIN NOT ATOMIC RELEASE SAVEPOINT "+f.savepoint()+"; COMMIT; END")
 	const noSuchSavepoint = 1305
 	switch number, _ := mysqlNumber(err); {
 	case err == nil:
-		_ = tx.Commit() // for database/sql; there is nothing left to commit
 		return nil
 	case number == noSuchSavepoint, errors.Is(err, sql.ErrTxDone):
 		return ErrEnded
@@ -122,7 +121,7 @@ func (f *galeraFence) Commit(ctx context.Context, tx *sql.Tx) error {
 }
 
 // Rollback sends one that ends with ctx first: the driver's own does not.
-func (f *galeraFence) Rollback(ctx context.Context, tx *sql.Tx) error {
+func (f *galeraFence) Rollback(ctx context.Context, tx *Txn) error {
 	_, _ = tx.ExecContext(ctx, "ROLLBACK")
 	return tx.Rollback()
 }

@@ -76,7 +76,7 @@ func putBack(bounds []string, seconds string, others ...string) string {
 	return "SET " + strings.Join(append(set, forget...), ", ")
 }
 
-func (f *mysqlFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
+func (f *mysqlFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(ctx, f.conn) }
 
 func (f *mysqlFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	f.branch, f.timeout = fmt.Sprintf("'election_%x'", rand.Uint64()), seconds(c.Timeout)
@@ -114,10 +114,10 @@ func holds(ctx context.Context, tx *sql.Tx, query string) (held bool, err error)
 	return held && rows.Err() == nil, rows.Err()
 }
 
-// Commit commits the branch. The COMMIT of the transaction that database/sql
+// Commit commits the branch. The end of the transaction that database/sql
 // knows of then finds nothing to do; if the connection breaks during that one,
 // Lift will notice.
-func (f *mysqlFence) Commit(ctx context.Context, tx *sql.Tx) error {
+func (f *mysqlFence) Commit(ctx context.Context, tx *Txn) error {
 	statements := []string{mysqlReadOnly, "XA END " + f.branch, "XA COMMIT " + f.branch + " ONE PHASE"}
 	if f.compound {
 		statements = []string{"BEGIN NOT ATOMIC " + strings.Join(statements, "; ") + "; END"}
@@ -134,7 +134,6 @@ func (f *mysqlFence) Commit(ctx context.Context, tx *sql.Tx) error {
 			return uncertain(err, rolledBackMySQL)
 		}
 	}
-	_ = tx.Commit()
 	return nil
 }
 
@@ -150,7 +149,7 @@ func branchIsOver(err error) bool {
 
 // Rollback takes errors of its own statements for a branch that is over: if one
 // is left all the same, Lift closes the connection, and the server ends it.
-func (f *mysqlFence) Rollback(ctx context.Context, tx *sql.Tx) error {
+func (f *mysqlFence) Rollback(ctx context.Context, tx *Txn) error {
 	statements := []string{mysqlReadOnly, "XA END " + f.branch, "XA ROLLBACK " + f.branch}
 	switch {
 	case f.branch == "":

@@ -44,17 +44,27 @@ const (
 	// what follows the next transaction beyond its reach.
 	postgresReadOnly = "SELECT set_config('election.read_only', current_setting('default_transaction_read_only'), false); " +
 		"SET SESSION default_transaction_read_only = on; COMMIT; BEGIN READ WRITE; "
-	// postgresAsBefore is the session's mode, in a guarded transaction; NULL, which resets it,
-	// where that is the value it began with: then it goes on to follow the server's.
+	// postgresAsBefore is the session's mode, after a guarded transaction that has left what it
+	// was in settings of the session; NULL, which resets it, where it is the value that the session
+	// began with: then it goes on to follow the server's.
 	postgresAsBefore = "set_config('default_transaction_read_only', " +
-		"NULLIF(current_setting('default_transaction_read_only'), current_setting('election.reset')), false), " + postgresForget
+		"NULLIF(current_setting('election.read_only'), current_setting('election.reset')), false), " +
+		postgresForget + ", set_config('election.reset', '', false), set_config('election.guard', '', false)"
 	postgresForget  = "set_config('election.read_only', '', false)"
 	postgresRestore = "SELECT set_config(name, NULLIF(current_setting('election.read_only'), reset_val), false), " + postgresForget +
 		" FROM pg_settings WHERE name = 'default_transaction_read_only'"
 )
 
+// postgresKeep leaves in the session what Commit needs after the COMMIT: the token, the session's mode
+// before (which the function may have changed), and the value that resets to.
+func postgresKeep(token string) string {
+	return "set_config('election.guard', '" + token + "', false), " +
+		"set_config('election.read_only', current_setting('default_transaction_read_only'), false), " +
+		"set_config('election.reset', current_setting('election.reset'), false)"
+}
+
 // Begin begins a transaction that Hold replaces by another one.
-func (f *postgresFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
+func (f *postgresFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(ctx, f.conn) }
 
 // Hold puts the session's setting beyond the reach of a ROLLBACK first.
 func (f *postgresFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
@@ -97,16 +107,29 @@ func holdPostgres(ctx context.Context, tx *sql.Tx, before, token string, c Claim
 // errStandby: the server is none that takes writes.
 var errStandby = errors.New("the server is a standby")
 
-// Commit makes the session as it was from the COMMIT on.
-func (f *postgresFence) Commit(ctx context.Context, tx *sql.Tx) error {
-	err := commitPostgres(ctx, tx, postgresAsBefore, f.token)
-	f.touched = err != nil
-	return err
+// Commit leaves the token in the session, and looks for it after the COMMIT: it is gone if
+// the transaction was rolled back between the check and the COMMIT. The session stays
+// read-only until nobody can send anything on it, as the transaction may have been
+// committed there, too.
+func (f *postgresFence) Commit(ctx context.Context, tx *Txn) error {
+	if err := commitPostgres(ctx, tx, postgresKeep(f.token), f.token); err != nil {
+		return err
+	}
+	result, err := f.conn.ExecContext(ctx, "SELECT "+postgresAsBefore+" WHERE current_setting('election.guard', true) = '"+f.token+"'")
+	if err != nil {
+		return uncertain(err, func(error) bool { return false })
+	}
+	n, err := result.RowsAffected()
+	if err != nil || n != 1 {
+		return errors.Join(ErrEnded, err)
+	}
+	f.touched = false
+	return nil
 }
 
 // commitPostgres commits the transaction that has the token, and selects once more
 // in it before.
-func commitPostgres(ctx context.Context, tx *sql.Tx, last, token string) error {
+func commitPostgres(ctx context.Context, tx *Txn, last, token string) error {
 	const aborted = "25P02"
 	result, err := tx.ExecContext(ctx, "SELECT "+last+" WHERE current_setting('election.guard', true) = '"+token+"'")
 	if code, _ := postgresCode(err); code == aborted || errors.Is(err, sql.ErrTxDone) {
@@ -125,7 +148,7 @@ func commitPostgres(ctx context.Context, tx *sql.Tx, last, token string) error {
 	return uncertain(err, rolledBackPostgres)
 }
 
-func (f *postgresFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }
+func (f *postgresFence) Rollback(_ context.Context, tx *Txn) error { return tx.Rollback() }
 
 func (f *postgresFence) Ended() bool { return false }
 

@@ -52,10 +52,10 @@ func lendPostgres(conn *sql.Conn) (Fence, error) {
 	}
 }
 
-func (f *pooledFence) Begin(ctx context.Context) (*sql.Tx, error) {
+func (f *pooledFence) Begin(ctx context.Context) (*Txn, error) {
 	tx, err := f.lent.BeginTx(ctx, nil)
 	f.dead = err != nil
-	return tx, err
+	return newTxn(tx, f.conn, err)
 }
 
 func (f *pooledFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
@@ -64,11 +64,11 @@ func (f *pooledFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool,
 	return holdPostgres(ctx, tx, "", f.token, c)
 }
 
-func (f *pooledFence) Commit(ctx context.Context, tx *sql.Tx) error {
+func (f *pooledFence) Commit(ctx context.Context, tx *Txn) error {
 	return commitPostgres(ctx, tx, "1", f.token)
 }
 
-func (f *pooledFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }
+func (f *pooledFence) Rollback(_ context.Context, tx *Txn) error { return tx.Rollback() }
 
 func (f *pooledFence) Ended() bool { return false }
 

@@ -77,7 +77,13 @@ func (f *sqliteFence) end() {
 
 func (f *sqliteFence) Ended() bool { return f.state.Load() == fenceEnded }
 
-func (f *sqliteFence) Begin(ctx context.Context) (*sql.Tx, error) { return f.conn.BeginTx(ctx, nil) }
+func (f *sqliteFence) Begin(ctx context.Context) (*Txn, error) {
+	tx, err := beginTxn(ctx, f.conn)
+	if err != nil {
+		return nil, err
+	}
+	return tx, tx.awaitable(ctx)
+}
 
 // Hold writes the leader row as it is, if it holds the claim: being the first
 // statement, that takes the write lock as BEGIN IMMEDIATE would, and fails for
@@ -95,7 +101,7 @@ func (f *sqliteFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool,
 // asks for that before the hook, keeps the transaction open, and lets no new reader
 // in. The drivers' own Commit would roll back, and a guarded function cannot be run
 // again.
-func (f *sqliteFence) Commit(ctx context.Context, tx *sql.Tx) error {
+func (f *sqliteFence) Commit(ctx context.Context, tx *Txn) error {
 	if !f.state.CompareAndSwap(fenceOpen, fencePermitted) {
 		return ErrEnded
 	}
@@ -103,7 +109,6 @@ func (f *sqliteFence) Commit(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(context.WithoutCancel(ctx), "COMMIT") // one that is interrupted may be done
 		switch {
 		case err == nil:
-			_ = tx.Rollback() // for database/sql, which does not know; there is nothing left to roll back
 			if f.state.Load() != fenceSpent {
 				return ErrEnded // it was another transaction, without a write: ours was rolled back by a straggler
 			}
@@ -126,12 +131,16 @@ func (f *sqliteFence) Commit(ctx context.Context, tx *sql.Tx) error {
 	}
 }
 
-func (f *sqliteFence) Rollback(_ context.Context, tx *sql.Tx) error { return tx.Rollback() }
+func (f *sqliteFence) Rollback(_ context.Context, tx *Txn) error { return tx.Rollback() }
 
+// Lift closes no connection that is known to be in no transaction: a goroutine of the
+// guarded function's may be closing a statement that it prepared, and modernc.org/sqlite
+// panics where the connection was closed before.
 func (f *sqliteFence) Lift(discard bool) error {
+	discard = discard && !f.keep && !f.isIdle()
 	err := f.conn.Raw(func(dc any) error {
 		hooks, ok := hooksOf(dc)
-		if !ok || !f.keep && (discard || hooks.wornOut()) {
+		if !ok || discard || !f.keep && hooks.wornOut() {
 			return driver.ErrBadConn // database/sql closes it, hooks and all
 		}
 		hooks.set(nil, nil)
@@ -141,6 +150,16 @@ func (f *sqliteFence) Lift(discard bool) error {
 		return nil // closed already: nothing is left to restore
 	}
 	return err
+}
+
+// isIdle tries to begin a transaction, which fails inside of one.
+func (f *sqliteFence) isIdle() bool {
+	for _, statement := range []string{"BEGIN", "ROLLBACK"} {
+		if _, err := f.conn.ExecContext(context.Background(), statement); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // connHooks are the hooks of one driver connection.

@@ -1,0 +1,82 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+// Txn is the transaction of a Fence, and tells when it is over: no statement on it is
+// under way any more, and none can follow.
+//
+// The first call of sql.Tx's Commit or Rollback, whoever makes it, marks the
+// transaction done, so that no statement follows; then it waits for those under way, with
+// their Rows, and for the driver; then it gives its hold on the connection back. Every
+// other call returns sql.ErrTxDone at once, also while that first one still waits. So
+// a Commit or Rollback that has returned anything else has seen the end; after
+// sql.ErrTxDone somebody else is at it: a goroutine of the guarded function's, or database/sql
+// at the end of a ctx. Then statements may be under way that are committed by
+// themselves on a connection without its fence.
+//
+// What waits for that end in any case is the closing of a sql.Conn: database/sql discards
+// its connection, or gives it back, when the transaction has given up its hold.
+type Txn struct {
+	*sql.Tx
+	conn *sql.Conn
+	over bool
+	// last is closed by whoever ends the transaction, after the driver's ROLLBACK or COMMIT.
+	// Nil: this transaction is not awaited.
+	last *sql.Stmt
+}
+
+func beginTxn(ctx context.Context, conn *sql.Conn) (*Txn, error) {
+	tx, err := conn.BeginTx(ctx, nil)
+	return newTxn(tx, conn, err)
+}
+
+func newTxn(tx *sql.Tx, conn *sql.Conn, err error) (*Txn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &Txn{Tx: tx, conn: conn}, nil
+}
+
+// Commit is sql.Tx's, which does nothing when the ctx of BEGIN has ended.
+func (t *Txn) Commit() error {
+	err := t.Tx.Commit()
+	t.over = t.over || !errors.Is(err, sql.ErrTxDone) && Classify(err) != Ambiguous
+	return err
+}
+
+// Rollback is sql.Tx's.
+func (t *Txn) Rollback() error {
+	err := t.Tx.Rollback()
+	t.over = t.over || !errors.Is(err, sql.ErrTxDone)
+	return err
+}
+
+// End ends the transaction, if nobody else has, and reports whether it is known to be over.
+// After awaitable it always is, as End waits for whoever else ends it.
+func (t *Txn) End() (over bool) {
+	if !t.over {
+		_ = t.Rollback()
+	}
+	for !t.over && t.last != nil {
+		// While somebody waits for the statements under way, so does this.
+		if _, err := t.last.Exec(); !errors.Is(err, sql.ErrTxDone) {
+			t.over = true // the statement is closed
+		} else if t.conn.Raw(func(any) error { return nil }) != nil {
+			t.over = true // the connection is
+		} else {
+			_, _ = pause(context.Background(), time.Millisecond, nil)
+		}
+	}
+	return t.over
+}
+
+// awaitable lets End wait, at the price of a prepared statement: a round trip on a server.
+func (t *Txn) awaitable(ctx context.Context) (err error) {
+	t.last, err = t.PrepareContext(ctx, "SELECT 1")
+	return err
+}
