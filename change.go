@@ -211,7 +211,7 @@ func (e electionRows) writeLeader(ctx context.Context, tx *sql.Tx, c change) err
 func (e electionRows) leaderUpdate(c change) dialect.Statement {
 	r := e.leaderRow()
 	return dialect.Statement{
-		Query: "UPDATE % SET leader_id = ?, version = ? WHERE " + r.where, Args: append([]any{c.leaderID, c.term}, r.args...),
+		Write: "UPDATE % SET leader_id = ?, version = ?", Args: []any{c.leaderID, c.term}, Where: r.where, Rows: r.args,
 		Missed: errRowMissing,
 	}
 }
@@ -226,14 +226,15 @@ func (e electionRows) writeRecord(ctx context.Context, q sqldb.Execer, c change)
 func (e electionRows) recordUpdate(c change) dialect.Statement {
 	r := e.recordRow()
 	return dialect.Statement{
-		Query: e.dialect.BoundedWrite + "UPDATE % SET leader_id = ?, record = ?, version = ? WHERE " + r.where + " AND version = ?",
-		Args:  append(append([]any{c.leaderID, c.text, c.version + 1}, r.args...), c.version), Missed: ErrRecordConflict,
+		Write: e.dialect.BoundedWrite + "UPDATE % SET leader_id = ?, record = ?, version = ?", Args: []any{c.leaderID, c.text, c.version + 1},
+		Where: r.where + " AND version = ?", Rows: append(r.args, c.version), Missed: ErrRecordConflict,
 	}
 }
 
 // exec runs s alone.
 func (e electionRows) exec(ctx context.Context, q sqldb.Execer, s dialect.Statement) error {
-	n, err := sqldb.Exec(ctx, q, e.sql(s.Query), s.Args...)
+	query, args := s.Query()
+	n, err := sqldb.Exec(ctx, q, e.sql(query), args...)
 	if err == nil && n == 0 {
 		err = s.Missed
 	}

@@ -54,7 +54,7 @@ func (c Class) String() string {
 // Classify tells what err means, without knowing which engine it came from:
 // every driver has an error type of its own.
 func Classify(err error) Class {
-	if errors.Is(err, errTorn) || errors.Is(err, errGateShut) {
+	if errors.Is(err, errTorn) || errors.Is(err, errGateShut) || errors.Is(err, errQueueFull) {
 		return Retry
 	}
 	for _, d := range engines() {

@@ -15,9 +15,28 @@ import (
 // subject's key.
 const postgresChannel = "sqlelect_election"
 
-// postgresNotify rings, once the transaction that runs it is committed.
+// postgresRoom is a condition: there is room for notifications. The server has one queue
+// for those of all databases, and when somebody who listens takes none the queue grows; a
+// COMMIT that finds it full fails.
+const postgresRoom = "pg_notification_queue_usage() < 0.5"
+
+// postgresNotify rings, once the transaction that runs it is committed, if there is room.
 func postgresNotify(payload string) string {
-	return "pg_notify('" + postgresChannel + "', '" + payload + "')"
+	return "CASE WHEN " + postgresRoom + " THEN pg_notify('" + postgresChannel + "', '" + payload + "') END"
+}
+
+// errQueueFull means that nobody was told.
+var errQueueFull = errors.New("the server's queue of notifications is full: somebody listens and takes none, perhaps in a long transaction")
+
+// Unheard marks the error of a COMMIT that has failed only because the queue of
+// notifications has become full since the transaction asked whether there was room: the
+// class of the error is then Retry.
+func Unheard(err error) error {
+	const limitExceeded = "54000"
+	if code, _ := postgresCode(err); code == limitExceeded {
+		return fmt.Errorf("%w: %w", errQueueFull, err)
+	}
+	return err
 }
 
 // postgresCheck is how often a silent connection is used, to find that it is dead.

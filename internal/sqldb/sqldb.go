@@ -158,7 +158,7 @@ func inTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.
 	if err := whole(ctx, tx, options.Savepoint, body); err != nil {
 		return err
 	}
-	err = tx.Commit()
+	err = dialect.Unheard(tx.Commit())
 	if err == nil && options.Committed != nil {
 		options.Committed()
 	}
