@@ -22,6 +22,7 @@ type Proxy struct {
 	mu      sync.Mutex
 	mode    proxyMode
 	delay   time.Duration
+	idle    time.Duration // 0: no limit
 	changed chan struct{} // closed at the next change of mode
 	links   map[*link]bool
 }
@@ -37,7 +38,11 @@ const (
 )
 
 // link is one connection through the proxy.
-type link struct{ client, server net.Conn }
+type link struct {
+	client, server net.Conn
+	idle           *time.Timer // nil: it may be idle for ever
+	limit          time.Duration
+}
 
 // cut closes both sides with a reset: what is under way is lost.
 func (l *link) cut() {
@@ -90,6 +95,13 @@ func (p *Proxy) Swallow() { p.set(swallowing, 0) }
 // Cut closes all connections, and each new one at once.
 func (p *Proxy) Cut() { p.set(cutting, 0) }
 
+// CutIdle makes each new connection end once it has carried nothing for d, as balancers do.
+func (p *Proxy) CutIdle(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle = d
+}
+
 func (p *Proxy) set(mode proxyMode, delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,7 +137,7 @@ func (p *Proxy) serve(client net.Conn) {
 		_ = client.Close()
 		return
 	}
-	l := &link{client, server}
+	l := &link{client: client, server: server}
 	defer l.close()
 	defer p.remove(l)
 	if !p.add(l) {
@@ -142,6 +154,9 @@ func (p *Proxy) add(l *link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.links[l] = true
+	if l.limit = p.idle; l.limit > 0 {
+		l.idle = time.AfterFunc(l.limit, l.cut)
+	}
 	return p.mode < cutting
 }
 
@@ -161,6 +176,9 @@ func (p *Proxy) pump(l *link, to, from net.Conn) {
 			return
 		}
 		p.passed.Add(int64(n))
+		if l.idle != nil && n > 0 {
+			l.idle.Reset(l.limit)
+		}
 		if _, writeErr := to.Write(buffer[:n]); err == nil {
 			err = writeErr
 		}
