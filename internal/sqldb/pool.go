@@ -21,8 +21,9 @@ var (
 const (
 	// poolCheck is how often the pool's limit is looked at: a program may lower it at any time.
 	poolCheck = 200 * time.Millisecond
-	// spareWait is for how long the work may miss a connection that may be its only one.
-	spareWait = 100 * time.Millisecond
+	// spareWait is for how long the work may miss a connection that may be its only one at
+	// first, mostSpareWait at most.
+	spareWait, mostSpareWait = 100 * time.Millisecond, 500 * time.Millisecond
 )
 
 // fits reports whether the pool has a connection left for the work when n others are taken.
@@ -52,18 +53,19 @@ func (p pool) outgrown(ctx context.Context, n int) error {
 // given back meanwhile, and is there when the other one is.
 func (p pool) spare(ctx context.Context) (*sql.Conn, error) {
 	conn, err := p.db.Conn(ctx)
+	wait := spareWait
 	const tries = 2
 	for range tries {
 		if err != nil {
 			return nil, err
 		}
 		var other *sql.Conn
-		ended := make(chan struct{})
+		begun, ended := time.Now(), make(chan struct{})
 		go func() {
 			defer close(ended)
 			other, err = p.db.Conn(ctx)
 		}()
-		missed := time.NewTimer(spareWait)
+		missed := time.NewTimer(wait)
 		select {
 		case <-ended:
 			missed.Stop()
@@ -71,11 +73,12 @@ func (p pool) spare(ctx context.Context) (*sql.Conn, error) {
 				_ = conn.Close()
 				return nil, err
 			}
-			return conn, other.Close()
+			_ = other.Close()
+			return conn, nil
 		case <-missed.C:
 			_ = conn.Close()
 			<-ended
-			conn = other
+			conn, wait = other, min(2*time.Since(begun), mostSpareWait)
 		}
 	}
 	if err == nil {
