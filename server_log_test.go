@@ -44,6 +44,7 @@ func TestNothingInTheServersLog(t *testing.T) {
 		_, begin := logged(t, server, "log", 0)
 		raceForTheLead(t, stores)
 		changeBehindAGuard(t, stores)
+		changeBehindARenewal(t, server, kind, stores[1])
 		p := newParty(t)
 		p.ctx, p.watches = t.Context(), true
 		for i, s := range stores {
@@ -113,5 +114,23 @@ func changeBehindAGuard(t *testing.T, stores []election.Storage) {
 		})
 		return nil
 	}))
+	require.NoError(t, <-changed)
+}
+
+// changeBehindARenewal makes a change of leader while somebody else holds the record's row.
+func changeBehindARenewal(t *testing.T, server *dbtest.OwnServer, kind storageKind, s election.Storage) {
+	r, err := s.Get(t.Context())
+	require.NoError(t, err)
+	r.LeaderID, r.Term = "c", r.Term+1
+	db := openOwn(t, server)
+	var held bool
+	renewal := dbtest.Begin(t, db, "SELECT 1 FROM election WHERE election = '"+kind.name+"' AND slot = 0 FOR UPDATE")
+	changed := make(chan error, 1)
+	go func() { changed <- s.Update(t.Context(), r, true) }()
+	waitFor(t, time.Minute, "the change waits", func() bool {
+		require.NoError(t, db.QueryRow("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)").Scan(&held))
+		return held
+	})
+	renewal.Commit()
 	require.NoError(t, <-changed)
 }
