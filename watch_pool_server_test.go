@@ -17,9 +17,9 @@ import (
 
 // Wake-ups take connections that the work can spare, and no other.
 
-// shortLease is a member that loses its leadership when it gets no connection for a second.
+// shortLease is a member that loses its leadership when it gets no connection for 4 s.
 func shortLease(c *election.Config) {
-	c.LeaseDuration, c.RenewInterval, c.RenewDeadline = 2*time.Second, 100*time.Millisecond, time.Second
+	c.LeaseDuration, c.RenewInterval, c.RenewDeadline = 6*time.Second, 100*time.Millisecond, 4*time.Second
 }
 
 // A pool whose limit is lowered gets back what wake-ups have taken, and a leader goes on;
@@ -89,7 +89,7 @@ func TestWatchLeavesAPoolOfOneBelow(t *testing.T) {
 			case <-time.After(time.Minute):
 				require.FailNow(t, "it does not try")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 			_, err := handle.ExecContext(ctx, "SELECT 1")
 			cancel()
 			require.NoError(t, err)
