@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
@@ -215,7 +214,7 @@ func (e electionRows) writeLeader(ctx context.Context, tx *sql.Tx, c change) err
 func (e electionRows) leaderUpdate(c change) dialect.Statement {
 	r := e.leaderRow()
 	return dialect.Statement{
-		Query: "UPDATE % SET leader_id = ?, version = ? WHERE " + r.where, Args: append([]any{c.leaderID, c.term}, r.args...),
+		Write: "UPDATE % SET leader_id = ?, version = ?", Args: []any{c.leaderID, c.term}, Where: r.where, Rows: r.args,
 		Missed: errRowMissing,
 	}
 }
@@ -231,14 +230,16 @@ func (e electionRows) recordUpdate(c change) dialect.Statement {
 	r := e.recordRow()
 	version, args := e.dialect.Written(c.version+1, c.leaderID, c.text)
 	return dialect.Statement{
-		Query: e.dialect.BoundedWrite + "UPDATE % SET leader_id = ?, record = ?, version = " + version + " WHERE " + r.where + " AND version = ?",
-		Args:  slices.Concat([]any{c.leaderID, c.text}, args, r.args, []any{c.version}), Missed: ErrRecordConflict,
+		Write: e.dialect.BoundedWrite + "UPDATE % SET leader_id = ?, record = ?, version = " + version,
+		Args:  append([]any{c.leaderID, c.text}, args...),
+		Where: r.where + " AND version = ?", Rows: append(r.args, c.version), Missed: ErrRecordConflict,
 	}
 }
 
 // exec runs s alone.
 func (e electionRows) exec(ctx context.Context, q sqldb.Execer, s dialect.Statement) error {
-	n, err := sqldb.Exec(ctx, q, e.sql(s.Query), e.dialect.Args(s.Args...)...)
+	query, args := s.Query()
+	n, err := sqldb.Exec(ctx, q, e.sql(query), e.dialect.Args(args...)...)
 	if err == nil && n == 0 {
 		err = s.Missed
 	}

@@ -195,14 +195,14 @@ func (e electionRows) writeMember(ctx context.Context, q sqldb.Execer, c memberC
 // memberUpdate replaces or removes the one row that is as c expects.
 func (e electionRows) memberUpdate(c memberChange) dialect.Statement {
 	r := e.memberRow(c.id)
-	s := dialect.Statement{Missed: fmt.Errorf("entry of %q: %w", c.id, ErrRecordConflict)}
-	if c.to == nil {
-		s.Query, s.Args = "DELETE FROM % WHERE ", r.args
-	} else {
-		version, args := e.dialect.Written(*c.to, c.id, c.text)
-		s.Query, s.Args = "UPDATE % SET record = ?, version = "+version+" WHERE ", slices.Concat([]any{c.text}, args, r.args)
+	s := dialect.Statement{
+		Write: e.dialect.BoundedWrite + "DELETE FROM %", Where: r.where + " AND version = ?", Rows: append(r.args, *c.from),
+		Missed: fmt.Errorf("entry of %q: %w", c.id, ErrRecordConflict),
 	}
-	s.Query, s.Args = e.dialect.BoundedWrite+s.Query+r.where+" AND version = ?", append(s.Args, *c.from)
+	if c.to != nil {
+		version, args := e.dialect.Written(*c.to, c.id, c.text)
+		s.Write, s.Args = e.dialect.BoundedWrite+"UPDATE % SET record = ?, version = "+version, append([]any{c.text}, args...)
+	}
 	return s
 }
 

@@ -145,6 +145,13 @@ func (s *ORMStorage) WithGuardTimeout(d time.Duration) *ORMStorage {
 	return &c
 }
 
+// WithoutWakeUps is SQLStorage.WithoutWakeUps.
+func (s *ORMStorage) WithoutWakeUps() *ORMStorage {
+	c := *s
+	c.rows.asleep = true
+	return &c
+}
+
 // Get implements Storage, as SQLStorage does.
 func (s *ORMStorage) Get(ctx context.Context) (*Record, error) { return s.rows.get(ctx) }
 

@@ -19,6 +19,7 @@ type electionRows struct {
 	*electionTable
 	election string
 	invalid  error // of the election's name, reported by every call
+	asleep   bool  // nobody is told of changes of leader through these rows
 }
 
 // row is a condition that selects one row, and its arguments.

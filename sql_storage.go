@@ -129,6 +129,17 @@ func (s *SQLStorage) WithGuardTimeout(d time.Duration) *SQLStorage {
 	return &c
 }
 
+// WithoutWakeUps returns a copy whose Watch does nothing but to return an error that wraps
+// errors.ErrUnsupported, which Status shows as WatchErr: members poll, and a hand-over takes
+// up to a RenewInterval. It is for databases that go to sleep when nobody asks them, for
+// pools without a connection to spare, and for tracers that would show each look for a
+// change. Others still hear of this member's changes, but on MariaDB and MySQL a little later.
+func (s *SQLStorage) WithoutWakeUps() *SQLStorage {
+	c := *s
+	c.rows.asleep = true
+	return &c
+}
+
 // Get implements Storage: one statement. While the database is locked it
 // tries again until ctx ends (without a deadline, for 10 s).
 func (s *SQLStorage) Get(ctx context.Context) (*Record, error) { return s.rows.get(ctx) }
@@ -140,7 +151,8 @@ func (s *SQLStorage) Update(ctx context.Context, record *Record, isLeaderChanged
 }
 
 // Watch implements Watcher. All watchers on one *sql.DB share one connection of
-// its pool, which must allow at least two. On PostgreSQL it listens for a
+// its pool, which must allow at least two, and they give that back when the limit is
+// lowered to one. On PostgreSQL it listens for a
 // notification that is part of the change, for which it needs
 // github.com/jackc/pgx/v5/stdlib and no pooler in between that swallows it. On
 // SQLite it asks every 5 ms (outside of WAL mode every 20 ms) whether the file has

@@ -68,6 +68,8 @@ type Watcher interface {
 	// goroutines, and none after Watch has returned.
 	//
 	// Watch blocks. It returns ctx's error when ctx ends, or an error that says why
-	// it cannot watch, or no longer can: then it may be called again.
+	// it cannot watch, or no longer can. One that wraps errors.ErrUnsupported says that it
+	// never can; after any other error it is called again, at once if it has watched for
+	// a while.
 	Watch(ctx context.Context, changed func()) error
 }

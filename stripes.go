@@ -43,8 +43,8 @@ func (e electionRows) writeStripes(ctx context.Context, tx *sql.Tx, c change) er
 	if grown, err := e.isGrown(ctx, tx); err != nil || !grown {
 		return err
 	}
-	s := e.stripesUpdate(c)
-	n, err := sqldb.Exec(ctx, tx, e.sql(s.Query), s.Args...)
+	query, args := e.stripesUpdate(c).Query()
+	n, err := sqldb.Exec(ctx, tx, e.sql(query), args...)
 	if err != nil || n >= int64(e.dialect.Stripes) {
 		return err
 	}
@@ -63,7 +63,7 @@ func (e electionRows) stripesUpdate(c change) dialect.Statement {
 		set, args = set+", record = ?", append(args, dialect.GuardToken())
 	}
 	return dialect.Statement{
-		Query: set + " WHERE election = ? AND slot BETWEEN ? AND ?", Args: append(args, e.election, firstStripe, lastStripe),
+		Write: set, Args: args, Where: "election = ? AND slot BETWEEN ? AND ?", Rows: []any{e.election, firstStripe, lastStripe},
 	}
 }
 

@@ -2,6 +2,7 @@ package election
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sqlelect/election/internal/clock"
@@ -14,8 +15,16 @@ import (
 // wakeUps is what is known of a storage's hints.
 type wakeUps struct {
 	watching bool
-	err      error // why not
+	since    clock.Instant // while watching
+	err      error         // why not
 }
+
+const (
+	// A watch that has broken is taken up again at once, and more rarely while it breaks
+	// again within that time, or does not begin.
+	firstWatchAgain = 20 * time.Millisecond
+	watchLasts      = time.Second
+)
 
 // watch has the storage wake this member up, until stop is called. Stop waits for
 // the storage for a moment.
@@ -28,16 +37,7 @@ func (c *campaign) watch() (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for ctx.Err() == nil {
-			err := storage.Watch(ctx, c.changed)
-			c.wakeUps.Store(&wakeUps{err: err})
-			timer := c.clock.NewTimer(min(c.cfg.LeaseDuration, DefaultLeaseDuration)) // until then, polling must do
-			select {
-			case <-ctx.Done():
-			case <-timer.C():
-			}
-			timer.Stop()
-		}
+		c.keepWatching(ctx, storage)
 	}()
 	return func() {
 		cancel()
@@ -50,10 +50,32 @@ func (c *campaign) watch() (stop func()) {
 	}
 }
 
+// keepWatching watches until ctx ends, or the storage says that it never can.
+func (c *campaign) keepWatching(ctx context.Context, storage Watcher) {
+	again, most := firstWatchAgain, min(c.cfg.LeaseDuration, DefaultLeaseDuration)
+	for ctx.Err() == nil {
+		err := storage.Watch(ctx, c.changed)
+		w := c.wakeUps.Swap(&wakeUps{err: err})
+		if errors.Is(err, errors.ErrUnsupported) {
+			return
+		}
+		if w != nil && w.watching && c.clock.Now().Mono-w.since.Mono > watchLasts {
+			again = firstWatchAgain
+		}
+		timer := c.clock.NewTimer(min(again, most) + c.clock.Jitter(firstWatchAgain)) // until then, polling must do
+		again = min(2*again, most)
+		select {
+		case <-ctx.Done():
+		case <-timer.C():
+		}
+		timer.Stop()
+	}
+}
+
 // changed is called by the storage, on a goroutine of its own.
 func (c *campaign) changed() {
 	if w := c.wakeUps.Load(); w == nil || !w.watching {
-		c.wakeUps.Store(&wakeUps{watching: true})
+		c.wakeUps.Store(&wakeUps{watching: true, since: c.clock.Now()})
 	}
 	select {
 	case c.woken <- struct{}{}:

@@ -3,6 +3,7 @@ package election_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -60,29 +61,102 @@ type told struct {
 
 func (s told) Watch(ctx context.Context, changed func()) error { return s.watch(ctx, changed) }
 
-// A watch that breaks is taken up again after a lease. One that ignores its ctx does
-// not keep RunElection from ending.
+// A watch that breaks is taken up again at once; one that does not last, or does not begin,
+// more and more rarely. One that ignores its ctx does not keep RunElection from ending.
 func TestWatchIsTakenUpAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t)
-		var watches atomic.Int64
+		const atOnce = 100 * time.Millisecond // of virtual time
 		broken := errors.New("the connection broke")
-		hang := make(chan struct{})
-		a := p.join("a", told{storagetest.NewMemory(), func(_ context.Context, changed func()) error {
-			if watches.Add(1) < 3 {
+		watches, hang := make(chan time.Time, 10000), make(chan struct{})
+		lasts := make(chan time.Duration, 1)
+		lasts <- 5 * time.Second
+		a := p.join("a", told{storagetest.NewMemory(), func(ctx context.Context, changed func()) error {
+			watches <- time.Now()
+			d := <-lasts
+			switch {
+			case d < 0:
+				<-hang
+				return nil
+			case d > 0:
 				changed()
-				return broken
+				<-time.After(d)
 			}
-			<-hang
-			return nil
+			lasts <- d
+			return broken
 		}})
-		<-time.After(election.DefaultLeaseDuration / 2)
-		require.ErrorIs(t, a.Status().WatchErr, broken)
-		require.False(t, a.Status().Watching)
-		<-time.After(3 * election.DefaultLeaseDuration)
-		require.Equal(t, int64(3), watches.Load())
+		before := <-watches
+		for range 10 {
+			next := <-watches
+			require.Less(t, next.Sub(before), 5*time.Second+atOnce)
+			before = next
+		}
+		require.True(t, a.Status().Watching)
+		for _, d := range []time.Duration{0, time.Millisecond} { // it does not begin, or breaks at once
+			<-lasts
+			lasts <- d
+			<-time.After(time.Minute)
+			require.ErrorIs(t, a.Status().WatchErr, broken)
+			require.False(t, a.Status().Watching)
+			for len(watches) > 0 {
+				<-watches
+			}
+			<-time.After(time.Hour)
+			require.InDelta(t, time.Hour/election.DefaultLeaseDuration, len(watches), 10)
+		}
+		<-lasts
+		lasts <- -1
+		<-time.After(election.DefaultLeaseDuration * 2)
 		require.ErrorIs(t, a.leave(), context.Canceled)
 		close(hang)
+	})
+}
+
+// A storage that says that it never can watch is not asked again.
+func TestWatchThatIsNotSupported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t)
+		var watches atomic.Int64
+		a := p.join("a", told{storagetest.NewMemory(), func(context.Context, func()) error {
+			watches.Add(1)
+			return fmt.Errorf("%w here", errors.ErrUnsupported)
+		}})
+		<-time.After(time.Hour)
+		require.Equal(t, int64(1), watches.Load())
+		require.ErrorIs(t, a.Status().WatchErr, errors.ErrUnsupported)
+	})
+}
+
+// Wake-ups can be switched off: nothing is asked but what an election needs, Status says
+// so, and others are told all the same.
+func TestWithoutWakeUps(t *testing.T) {
+	t.Parallel()
+	eachStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		needsNotifications(t, db)
+		handle := db.Open(t)
+		s := kind.must(t, handle)
+		var asleep election.Storage
+		switch s := s.(type) {
+		case *election.SQLStorage:
+			asleep = s.WithoutWakeUps().Election("")
+		case *election.ORMStorage:
+			asleep = s.WithoutWakeUps().Election("")
+		}
+		p := newParty(t)
+		p.ctx, p.watches = t.Context(), true
+		a := p.join("a", asleep)
+		waitFor(t, time.Minute, "a leads", a.IsLeader)
+		waitFor(t, time.Minute, "the reason is known", func() bool { return a.Status().WatchErr != nil })
+		require.ErrorIs(t, a.Status().WatchErr, errors.ErrUnsupported)
+		require.ErrorContains(t, a.Status().WatchErr, "WithoutWakeUps")
+		require.False(t, a.Status().Watching)
+		e := listen(t, kind.must(t, db.Open(t)))
+		for len(e.rings) > 0 {
+			<-e.rings
+		}
+		require.NoError(t, a.ResignLeader(t.Context(), time.Hour))
+		e.hear(t)
+		require.LessOrEqual(t, handle.Stats().OpenConnections, 1, "nobody listens")
 	})
 }
 

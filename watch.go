@@ -2,6 +2,7 @@ package election
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/sqlelect/election/internal/dialect"
@@ -30,9 +31,15 @@ func (e electionRows) announce(c change) {
 	e.bell().Ring(reign)
 }
 
+// errAsleep: the program wants no wake-ups.
+var errAsleep = fmt.Errorf("%w: wake-ups are switched off (WithoutWakeUps)", errors.ErrUnsupported)
+
 // watch is Watcher.Watch.
 func (e electionRows) watch(ctx context.Context, changed func()) error {
-	err := e.usable(ctx)
+	err := errAsleep
+	if !e.asleep {
+		err = e.usable(ctx)
+	}
 	if err == nil {
 		// What this process has led since before anybody watched, or since before a
 		// connection broke; of a reign that another has ended meanwhile it does no harm.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -103,6 +104,10 @@ func (s *OwnServer) Start(ctx context.Context) error {
 		}
 	}
 }
+
+// Path is that of a file in the server's own directory, which the server may write.
+// "log" is what the server has to say.
+func (s *OwnServer) Path(name string) string { return filepath.Join(s.dir, name) }
 
 // Close stops the server at once and removes its data.
 func (s *OwnServer) Close() error { return s.alive.Close() }

@@ -23,6 +23,7 @@ type Proxy struct {
 	target  string
 	mode    proxyMode
 	delay   time.Duration
+	idle    time.Duration // 0: no limit
 	changed chan struct{} // closed at the next change of mode
 	links   map[*link]bool
 }
@@ -41,6 +42,8 @@ const (
 type link struct {
 	client, server net.Conn
 	answered       atomic.Bool // since the client's last packet
+	idle           *time.Timer // nil: it may be idle for ever
+	limit          time.Duration
 }
 
 // cut closes both sides with a reset: what is under way is lost.
@@ -114,6 +117,13 @@ func (p *Proxy) Redirect(target string) {
 	p.target = target
 }
 
+// CutIdle makes each new connection end once it has carried nothing for d, as balancers do.
+func (p *Proxy) CutIdle(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle = d
+}
+
 func (p *Proxy) set(mode proxyMode, delay time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,6 +182,9 @@ func (p *Proxy) add(l *link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.links[l] = true
+	if l.limit = p.idle; l.limit > 0 {
+		l.idle = time.AfterFunc(l.limit, l.cut)
+	}
 	return p.mode < cutting
 }
 
@@ -205,6 +218,9 @@ func (p *Proxy) pump(l *link, to, from net.Conn) {
 		p.passed.Add(int64(len(next.data)))
 		if to == l.client && len(next.data) > 0 {
 			l.answered.Store(true)
+		}
+		if l.idle != nil && len(next.data) > 0 {
+			l.idle.Reset(l.limit)
 		}
 		err := next.err
 		if _, writeErr := to.Write(next.data); err == nil {

@@ -68,7 +68,7 @@ func (c Class) Undone() bool { return c == Retry || c == Cut }
 // Classify tells what err means, without knowing which engine it came from:
 // every driver has an error type of its own.
 func Classify(err error) Class {
-	if errors.Is(err, errTorn) || errors.Is(err, errGateShut) {
+	if errors.Is(err, errTorn) || errors.Is(err, errGateShut) || errors.Is(err, errQueueFull) {
 		return Retry
 	}
 	if errors.Is(err, errStandby) {

@@ -34,6 +34,7 @@ func MariaDB() *Dialect {
 	}
 	d.prepare = prepareMariaDB
 	d.transact = transactMariaDB
+	d.waitMySQL(mysqlWaitBelow("long_query_time", "max_statement_time"))
 	d.Examination = examinationMaria()
 	return d
 }
@@ -41,7 +42,7 @@ func MariaDB() *Dialect {
 // MySQL describes MySQL from 8.0 on. It was written from the documentation: no
 // test of ours has run on it.
 func MySQL() *Dialect {
-	return &Dialect{
+	d := &Dialect{
 		Name:          nameMySQL,
 		MaxIdentifier: 64 * utf8.UTFMax, // checkName counts characters
 		// Binary strings: no collation of the server's can make two IDs one.
@@ -70,9 +71,9 @@ func MySQL() *Dialect {
 			return &mysqlFence{conn: conn}, nil
 		},
 		Examination: examinationOracle(),
-		listen:      listenMySQL,
-		reignLock:   reignLockMySQL,
 	}
+	d.waitMySQL(mysqlWaitBelow("long_query_time"))
+	return d
 }
 
 // writtenMariaDB compares what a session without strict mode has made of a value with the

@@ -13,10 +13,21 @@ import (
 // that a few hundredths of one are little.
 const mysqlPoll = 20 * time.Millisecond
 
-// mysqlLockWait, in whole seconds, bounds a wait for a lock: so long can it go on
-// at the server when its client has gone, and so long does a subject that is
-// added meanwhile have to wait until it is looked at.
+// mysqlLockWait bounds a wait for a lock: so long can it go on at the server when its
+// client has gone, and so long does a subject that is added meanwhile have to wait until it
+// is looked at.
 const mysqlLockWait = time.Second
+
+// mysqlWaitBelow is an expression for a wait, in seconds, that is no slow query, nor one
+// that the server ends for its length: at most half of each of these settings, unless
+// that is 0 or hardly more.
+func mysqlWaitBelow(settings ...string) string {
+	wait := seconds(mysqlLockWait)
+	for _, setting := range settings {
+		wait = "LEAST(" + wait + ", IF(@@" + setting + " >= 0.04, @@" + setting + " / 2, " + wait + "))"
+	}
+	return wait
+}
 
 // mysqlListener waits for the lock of the reign that it saw last, which the
 // leader's process holds in another session (see ReignLock): a wait that keeps no
@@ -24,7 +35,8 @@ const mysqlLockWait = time.Second
 // wait for one lock only, so several subjects are polled, all in one statement.
 type mysqlListener struct {
 	conn  *sql.Conn
-	polls bool // there is no lock that reaches all members
+	wait  string // as mysqlWaitBelow returns it
+	polls bool   // there is no lock that reaches all members
 	// The lock that was found free: its reign has ended; or it has no holder, because
 	// the leader's process has yet to take it, or does not watch, or is an older one.
 	// It is asked for again after some pauses, each time twice as many, instead of
@@ -33,8 +45,18 @@ type mysqlListener struct {
 	pauses, left int
 }
 
-func listenMySQL(_ context.Context, _ *sql.DB, conn *sql.Conn) (Listener, error) {
-	return &mysqlListener{conn: conn}, nil
+// waitMySQL makes d wait for locks, for at most wait at a time.
+func (d *Dialect) waitMySQL(wait string) {
+	d.listen = func(_ context.Context, _ *sql.DB, conn *sql.Conn) (Listener, error) {
+		return &mysqlListener{conn: conn, wait: wait}, nil
+	}
+	d.reignLock = func(s Subject, r Reign) ReignLock {
+		name := reignLockName(s, r)
+		return ReignLock{
+			Take: "SELECT GET_LOCK('" + name + "', " + wait + ")",
+			Free: "DO RELEASE_LOCK('" + name + "')",
+		}
+	}
 }
 
 func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-chan struct{}) (string, error) {
@@ -52,8 +74,7 @@ func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-cha
 	var used bool // before
 	var got, freed sql.NullInt64
 	// Freed in the same statement, for the next one in the queue.
-	err := l.conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK('"+lock+"') IS NOT NULL, GET_LOCK('"+lock+"', "+seconds(mysqlLockWait)+
-		"), RELEASE_LOCK('"+lock+"')").Scan(&used, &got, &freed)
+	err := l.conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK('"+lock+"') IS NOT NULL, GET_LOCK('"+lock+"', "+l.wait+"), RELEASE_LOCK('"+lock+"')").Scan(&used, &got, &freed)
 	if got.Valid && got.Int64 == 0 { // somebody held it all the time
 		l.free = ""
 		return "", err
@@ -73,14 +94,6 @@ func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-cha
 
 // Close closes the connection, with whatever it holds or still waits for.
 func (l *mysqlListener) Close() { Discard(l.conn) }
-
-func reignLockMySQL(s Subject, r Reign) ReignLock {
-	name := reignLockName(s, r)
-	return ReignLock{
-		Take: "SELECT GET_LOCK('" + name + "', " + seconds(mysqlLockWait) + ")",
-		Free: "DO RELEASE_LOCK('" + name + "')",
-	}
-}
 
 // reignLockName is within the 64 characters that a lock's name may have. Some
 // servers fold the case of tables; where another one does not, two tables that

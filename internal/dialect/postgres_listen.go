@@ -15,29 +15,55 @@ import (
 // subject's key.
 const postgresChannel = "sqlelect_election"
 
-// postgresNotify rings, once the transaction that runs it is committed.
+// postgresRoom is a condition: there is room for notifications. The server has one queue
+// for those of all databases, and when somebody who listens takes none the queue grows; a
+// COMMIT that finds it full fails.
+const postgresRoom = "pg_notification_queue_usage() < 0.5"
+
+// postgresNotify rings, once the transaction that runs it is committed, if there is room.
 func postgresNotify(payload string) string {
-	return "pg_notify('" + postgresChannel + "', '" + payload + "')"
+	return "CASE WHEN " + postgresRoom + " THEN pg_notify('" + postgresChannel + "', '" + payload + "') END"
 }
 
-// postgresCheck is how often a silent connection is used, to find that it is dead.
-const postgresCheck = 30 * time.Second
+const queueFull = "the server's queue of notifications is full: somebody listens and takes none, perhaps in a long transaction"
+
+// errQueueFull means that a transaction was not committed, as nobody could be told.
+var errQueueFull = errors.New(queueFull)
+
+// Unheard marks the error of a COMMIT that has failed only because the queue of
+// notifications has become full since the transaction asked whether there was room: the
+// class of the error is then Retry.
+func Unheard(err error) error {
+	const limitExceeded = "54000"
+	if code, _ := postgresCode(err); code == limitExceeded {
+		return fmt.Errorf("%w: %w", errQueueFull, err)
+	}
+	return err
+}
+
+// postgresPing is how often a silent connection is used at least: some balancers end one
+// after 5 s, and one that is dead does not say so.
+const postgresPing = 4 * time.Second
 
 // postgresListener receives the notifications that changes of leader send, see
 // gatePostgres.
-type postgresListener struct{ conn *sql.Conn }
+type postgresListener struct {
+	conn *sql.Conn
+	ping time.Duration // how often to use the connection
+}
 
 func listenPostgres(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error) {
 	err := conn.Raw(func(dc any) error {
 		if _, ok := pgxOf(dc); !ok {
-			return fmt.Errorf("the driver's connections (%T) cannot listen for notifications; those of github.com/jackc/pgx/v5/stdlib can", dc)
+			return fmt.Errorf("%w: the driver's connections (%T) cannot listen for notifications; those of github.com/jackc/pgx/v5/stdlib can, "+
+				"also inside of a wrapper whose connections have a method Raw() driver.Conn or Unwrap() driver.Conn", errors.ErrUnsupported, dc)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	l := &postgresListener{conn}
+	l := &postgresListener{conn, postgresPing}
 	pooled, err := l.pooled(ctx, db)
 	if err == nil {
 		_, err = conn.ExecContext(ctx, "LISTEN "+postgresChannel)
@@ -50,11 +76,24 @@ func listenPostgres(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, 
 			_, _ = conn.ExecContext(ctx, "UNLISTEN "+postgresChannel)
 		}
 	}
+	if err == nil {
+		err = l.adapt(ctx)
+	}
 	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("listen for notifications: %w", err)
 	}
 	return l, nil
+}
+
+// adapt makes the connection's silences shorter than the server bears.
+func (l *postgresListener) adapt(ctx context.Context) error {
+	var ms int64 // 0: it bears any, as it does before version 14
+	err := l.conn.QueryRowContext(ctx, "SELECT COALESCE(MAX(setting::bigint), 0) FROM pg_settings WHERE name = 'idle_session_timeout'").Scan(&ms)
+	if ms > 0 {
+		l.ping = min(l.ping, time.Duration(ms)*time.Millisecond/2)
+	}
+	return err
 }
 
 // errTransactionPooling: so nobody could listen.
@@ -89,8 +128,13 @@ func (l *postgresListener) probe(ctx context.Context, db *sql.DB) error {
 	ctx, cancel := context.WithTimeout(ctx, deadAfter)
 	defer cancel()
 	token := fmt.Sprintf("probe %x", rand.Uint64())
-	if _, err := db.ExecContext(ctx, "SELECT "+postgresNotify(token)); err != nil {
+	var sent bool
+	var nothing any
+	if err := db.QueryRowContext(ctx, "SELECT "+postgresRoom+", "+postgresNotify(token)).Scan(&sent, &nothing); err != nil {
 		return fmt.Errorf("send one: %w", err)
+	}
+	if !sent {
+		return errors.New(queueFull) // not to be tried again at once
 	}
 	for {
 		heard, err := l.receive(ctx)
@@ -119,25 +163,47 @@ func (l *postgresListener) receive(ctx context.Context) (payload string, err err
 }
 
 func (l *postgresListener) Wait(ctx context.Context, _ []Watched, nudge <-chan struct{}) (string, error) {
-	waiting, stop := context.WithTimeout(ctx, postgresCheck)
+	for {
+		heard, silent, err := l.hear(ctx, nudge)
+		if !silent {
+			return heard, err
+		}
+		if err := l.check(ctx); err != nil {
+			return "", err
+		}
+	}
+}
+
+// hear waits for a notification or a nudge, and reports whether there was neither for as
+// long as the connection may be silent.
+func (l *postgresListener) hear(ctx context.Context, nudge <-chan struct{}) (heard string, silent bool, err error) {
+	waiting, stop := context.WithTimeout(ctx, l.ping)
 	defer stop()
-	stopped := make(chan struct{})
+	nudged := make(chan bool, 1)
 	go func() {
-		defer close(stopped)
 		select {
 		case <-nudge:
+			nudged <- true
 			stop()
 		case <-waiting.Done():
+			nudged <- false
 		}
 	}()
-	heard, err := l.receive(waiting)
+	heard, err = l.receive(waiting)
 	ended := waiting.Err() != nil
 	stop()
-	<-stopped
+	wasNudged := <-nudged
 	if ended && ctx.Err() == nil {
-		return heard, nil // what else is wrong shows when the rows are looked at
+		return heard, heard == "" && !wasNudged, nil // what else is wrong shows when the connection is used
 	}
-	return heard, err
+	return heard, false, err
+}
+
+// check uses the connection, and fails if that does not answer.
+func (l *postgresListener) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, deadAfter)
+	defer cancel()
+	return l.conn.PingContext(ctx)
 }
 
 // Close closes the connection: a session that listens must not return to the pool.

@@ -6,19 +6,25 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/jackc/pgx/v5"
 )
 
-// Statement is SQL with question marks for its arguments, each an int, an int64 or a
-// string, and a % for the quoted table.
+// Statement writes rows of one table: SQL with question marks for its arguments, each an
+// int, an int64 or a string, and a % for the quoted table.
 type Statement struct {
-	Query string
-	Args  []any
+	Write string // UPDATE or DELETE, without its condition
+	Args  []any  // of Write
+	Where string // the condition
+	Rows  []any  // the arguments of Where
 	// Missed is the error if it finds no row; nil: it need not find any.
 	Missed error
+}
+
+// Query is all of the statement, and its arguments.
+func (s Statement) Query() (query string, args []any) {
+	return s.Write + " WHERE " + s.Where, append(slices.Clip(s.Args), s.Rows...)
 }
 
 // Transaction is a change of leader whose statements are all known before it begins.
@@ -57,11 +63,12 @@ func transactMariaDB(ctx context.Context, conn *sql.Conn, t Transaction) error {
 		if s.Missed != nil {
 			needed = append(needed, names[i]+" > 0")
 		}
-		query, bounded := strings.CutPrefix(s.Query, "SET STATEMENT ") // it waits for a renewal at most
+		query, args := s.Query()
+		query, bounded := strings.CutPrefix(query, "SET STATEMENT ") // it waits for a renewal at most
 		if !bounded {
 			query = "innodb_lock_wait_timeout=0 FOR " + query
 		}
-		query = strings.Replace(inline(query, s.Args, mysqlTextLiteral), "%", t.Table, 1)
+		query = strings.Replace(inline(query, args, mysqlTextLiteral), "%", t.Table, 1)
 		body.WriteString("SET STATEMENT lock_wait_timeout=0, " + query + "; SET " + names[i] + " = ROW_COUNT(); ")
 	}
 	const most = 512 << 10 // servers may take as little as 1 MB, and values are twice as long here
@@ -86,78 +93,4 @@ func transactMariaDB(ctx context.Context, conn *sql.Conn, t Transaction) error {
 		}
 	}
 	return err
-}
-
-// transactPostgres sends one batch, which the server works off statement by statement, up to the
-// first that fails. It needs pgx itself: behind a wrapper, the statements go through
-// that one by one.
-func transactPostgres(ctx context.Context, conn *sql.Conn, t Transaction) error {
-	var err error
-	raw := conn.Raw(func(dc any) error {
-		c, ok := dc.(interface{ Conn() *pgx.Conn })
-		if !ok {
-			err = errors.ErrUnsupported
-			return nil
-		}
-		pg := c.Conn()
-		err = t.onPgx(ctx, pg)
-		if pg.PgConn().TxStatus() == 'I' {
-			return nil
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), liftTimeout)
-		defer cancel()
-		if _, rollbackErr := pg.Exec(ctx, "ROLLBACK"); rollbackErr != nil {
-			_ = pg.Close(ctx) // database/sql finds it closed
-		}
-		return nil
-	})
-	return errors.Join(err, raw)
-}
-
-const postgresDivisionByZero = "22012" // what makes a batch stop here
-
-// errGateShut: a guarded transaction or another change is under way.
-var errGateShut = errors.New("somebody has passed the gate")
-
-func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
-	batch := new(pgx.Batch)
-	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
-	batch.Queue("SELECT set_config('lock_timeout', '1', true), " + // ms; 0 would be no bound
-		"1 / pg_try_advisory_xact_lock(" + gateKey(t.Table, t.Election) + ")::int, " + postgresNotify(Subject{Table: t.Table, Election: t.Election}.Key()))
-	first := batch.Len()
-	d := PostgreSQL()
-	for _, s := range t.Statements {
-		query := strings.Replace(d.Rebind(s.Query), "%", t.Table, 1)
-		if s.Missed != nil { // to find no row is an error, at which the server stops
-			query = "WITH written AS (" + query + " RETURNING 1) SELECT 1 / count(*) FROM written"
-		}
-		batch.Queue(query, s.Args...)
-	}
-	batch.Queue("COMMIT")
-	if pg.IsClosed() {
-		return driver.ErrBadConn
-	}
-	// From here on no error says that nothing was sent: those of a batch are not to be
-	// trusted in that.
-	results := pg.SendBatch(ctx, batch)
-	defer func() {
-		if closeErr := results.Close(); err == nil {
-			err = closeErr
-		}
-	}()
-	for i := range batch.Len() {
-		tag, err := results.Exec()
-		code, _ := postgresCode(err)
-		switch at := i - first; {
-		case code == postgresDivisionByZero && at < 0:
-			return errGateShut
-		case code == postgresDivisionByZero && at < len(t.Statements) && t.Statements[at].Missed != nil:
-			return t.Statements[at].Missed
-		case err != nil:
-			return err
-		case at == len(t.Statements) && tag.String() != "COMMIT":
-			return pgx.ErrTxCommitRollback
-		}
-	}
-	return nil
 }

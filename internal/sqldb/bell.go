@@ -3,7 +3,6 @@ package sqldb
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"sync"
 
 	"github.com/sqlelect/election/internal/dialect"
@@ -38,15 +37,12 @@ func (b Bell) Ring(reign dialect.Reign) {
 	}
 }
 
-// errSmallPool means that a pool cannot spare a connection.
-var errSmallPool = errors.New("the pool has only one connection, which is needed for the work: allow at least two (SetMaxOpenConns)")
-
 // Watch calls changed when it has begun to watch and at each change of leader,
 // until ctx ends or the connection breaks. It blocks. Changed must not block.
 //
 // Led is the reign that this process leads, if any: the hub keeps its lock.
 func (b Bell) Watch(ctx context.Context, led dialect.Reign, changed func()) error {
-	if b.DB.Stats().MaxOpenConnections == 1 {
+	if !(pool{b.DB}).fits(1) {
 		return errSmallPool
 	}
 	if err := ctx.Err(); err != nil {
@@ -108,8 +104,8 @@ func (h *hub) leave(w *watcher) (isLast bool) {
 
 // retire lets the next watcher start a new hub. The caller holds the lock.
 func (h *hub) retire() {
-	if hubs.of[h.db] == h {
-		delete(hubs.of, h.db)
+	if hubs.of[h.pool.db] == h {
+		delete(hubs.of, h.pool.db)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // hub is what all watchers on one handle share: one listening connection, and one
 // more where leaders hold locks.
 type hub struct {
-	db       *sql.DB
+	pool     pool
 	dialect  *dialect.Dialect
 	identity string
 	locks    *reignLocks
@@ -44,7 +44,7 @@ type watcher struct {
 
 func newHub(b Bell) *hub {
 	return &hub{
-		db: b.DB, dialect: b.Dialect, identity: b.Identity, locks: newReignLocks(b.DB),
+		pool: pool{b.DB}, dialect: b.Dialect, identity: b.Identity, locks: newReignLocks(b.DB),
 		nudge: make(chan struct{}, 1), done: make(chan struct{}), rows: map[string]*watchedRow{},
 	}
 }
@@ -114,19 +114,28 @@ func (h *hub) watched() (all []dialect.Watched, unseen bool) {
 	return all, unseen
 }
 
-// run listens until ctx ends or the connection breaks. It does not reconnect:
-// its watchers poll meanwhile, and know when to come back.
+// run listens until ctx ends, the connection breaks or the pool needs it. It does not
+// reconnect: its watchers poll meanwhile, and know when to come back.
 func (h *hub) run(ctx context.Context) error {
 	conn, listener, err := h.listen(ctx)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	var keeping sync.WaitGroup
-	ctx, cancel := context.WithCancel(ctx)
-	defer keeping.Wait()
-	defer cancel()
-	keeping.Go(func() { h.locks.keep(ctx) })
+	var beside sync.WaitGroup
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer beside.Wait()
+	defer cancel(nil)
+	beside.Go(func() { h.locks.keep(ctx) })
+	beside.Go(func() { cancel(h.pool.outgrown(ctx, 1)) })
+	if err = h.tell(ctx, conn, listener); ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// tell rings for what listener hears of.
+func (h *hub) tell(ctx context.Context, conn *sql.Conn, listener dialect.Listener) (err error) {
 	for heard := ""; ; {
 		select {
 		case <-h.nudge: // what it is about is looked at now
@@ -146,14 +155,19 @@ func (h *hub) run(ctx context.Context) error {
 	}
 }
 
+// listenTimeout bounds how long it takes to begin to listen, a new connection included.
+const listenTimeout = 10 * time.Second
+
 func (h *hub) listen(ctx context.Context) (conn *sql.Conn, listener dialect.Listener, err error) {
+	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
+	defer cancel()
 	// Again where a lock is in the way: the watchers come back only after a while.
 	err = Retry(ctx, func() error {
-		return OnLiveConn(h.db, func() error {
-			if conn, err = h.db.Conn(ctx); err != nil {
+		return OnLiveConn(h.pool.db, func() error {
+			if conn, err = h.pool.spare(ctx); err != nil {
 				return err
 			}
-			if listener, err = h.dialect.Listen(ctx, h.db, conn); err != nil {
+			if listener, err = h.dialect.Listen(ctx, h.pool.db, conn); err != nil {
 				_ = conn.Close() // fails for one that was discarded
 			}
 			return err

@@ -17,7 +17,7 @@ import (
 // there is a lock. Whatever fails, locks that are not held wake nobody, and the
 // others poll.
 type reignLocks struct {
-	db      *sql.DB
+	pool    pool
 	changed chan struct{} // holds one: wanted has changed
 
 	mu     sync.Mutex
@@ -27,14 +27,14 @@ type reignLocks struct {
 const (
 	lockRetry = time.Second
 	// lockCheck is how often a connection with locks is used, lest it be closed for
-	// its idleness.
-	lockCheck = 10 * time.Second
+	// its idleness: some balancers do that after 5 s.
+	lockCheck = 4 * time.Second
 	// lockTimeout bounds one round of statements.
 	lockTimeout = 5 * time.Second
 )
 
 func newReignLocks(db *sql.DB) *reignLocks {
-	return &reignLocks{db: db, changed: make(chan struct{}, 1), wanted: map[string]dialect.ReignLock{}}
+	return &reignLocks{pool: pool{db}, changed: make(chan struct{}, 1), wanted: map[string]dialect.ReignLock{}}
 }
 
 // want says which lock to hold for a subject; the zero lock for none.
@@ -63,7 +63,7 @@ func (r *reignLocks) current() map[string]dialect.ReignLock {
 func (r *reignLocks) keep(ctx context.Context) {
 	for {
 		var again <-chan time.Time
-		if len(r.current()) > 0 && r.fits() {
+		if len(r.current()) > 0 {
 			if err := r.hold(ctx); err != nil {
 				again = time.After(lockRetry)
 			}
@@ -77,19 +77,21 @@ func (r *reignLocks) keep(ctx context.Context) {
 	}
 }
 
-// fits reports whether the pool has a connection left for the work, when another
-// one listens and one holds locks.
-func (r *reignLocks) fits() bool {
-	limit := r.db.Stats().MaxOpenConnections
-	return limit == 0 || limit > 2
-}
-
-// hold takes and frees locks on one connection as long as any is wanted.
+// hold takes and frees locks on one connection as long as any is wanted, and as the pool
+// has a connection left for the work when another one listens.
 func (r *reignLocks) hold(ctx context.Context) error {
-	conn, err := r.db.Conn(ctx)
+	if !r.pool.fits(2) {
+		return errSmallPool
+	}
+	conn, err := r.pool.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { cancel(r.pool.outgrown(ctx, 2)) })
+	defer beside.Wait()
+	defer cancel(nil)
 	defer dialect.Discard(conn)
 	held := map[string]dialect.ReignLock{}
 	check := time.NewTicker(lockCheck)
@@ -103,11 +105,17 @@ func (r *reignLocks) hold(ctx context.Context) error {
 			return ctx.Err()
 		case <-r.changed:
 		case <-check.C:
-			if err := conn.PingContext(ctx); err != nil {
+			if err := r.check(ctx, conn); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+func (r *reignLocks) check(ctx context.Context, conn *sql.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	return conn.PingContext(ctx)
 }
 
 // errLockTaken means that a lock did not come free in time.

@@ -188,7 +188,7 @@ func inTx(ctx context.Context, conn *sql.Conn, options TxOptions, body func(tx *
 	if err := whole(ctx, tx, options.Savepoint, body); err != nil {
 		return err
 	}
-	err = tx.Commit()
+	err = dialect.Unheard(tx.Commit())
 	if err == nil && options.Committed != nil {
 		options.Committed()
 	}

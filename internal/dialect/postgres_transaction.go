@@ -1,0 +1,166 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// transactPostgres sends one batch, of which the server works off one statement after the
+// other, COMMIT included. It needs pgx itself: behind a wrapper, the statements go through
+// that one by one.
+func transactPostgres(ctx context.Context, conn *sql.Conn, t Transaction) error {
+	var err error
+	raw := conn.Raw(func(dc any) error {
+		c, ok := dc.(interface{ Conn() *pgx.Conn })
+		if !ok {
+			err = errors.ErrUnsupported
+			return nil
+		}
+		pg := c.Conn()
+		err = t.onPgx(ctx, pg)
+		if pg.PgConn().TxStatus() == 'I' {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), liftTimeout)
+		defer cancel()
+		if _, rollbackErr := pg.Exec(ctx, "ROLLBACK"); rollbackErr != nil {
+			_ = pg.Close(ctx) // database/sql finds it closed
+		}
+		return nil
+	})
+	return errors.Join(err, raw)
+}
+
+// Only an error makes a batch stop, and errors are what alerts on a server's log look for.
+// So a change that must not be made runs to its COMMIT and has written nothing: each write
+// asks a setting of the transaction whether the change is open. The setting says so if the
+// gate was free, and if every row that the change needs was there and is locked by now,
+// so that the later statements find what the earlier one found.
+const (
+	postgresChange = "election.change"
+	postgresOpen   = "current_setting('" + postgresChange + "') = 'open'"
+)
+
+func postgresSetChange(open string) string {
+	return "set_config('" + postgresChange + "', CASE WHEN " + open + " THEN 'open' ELSE 'shut' END, true)"
+}
+
+// errGateShut: a guarded transaction, a renewal or another change is under way.
+var errGateShut = errors.New("somebody has passed the gate, or holds a row")
+
+const (
+	// postgresDivisionByZero stops a batch whose write finds no row although the row was
+	// there and is locked: a trigger of the program's own has swallowed the write.
+	postgresDivisionByZero = "22012"
+	// postgresAtOnce bounds, in milliseconds, the waits that are left: for DDL, and at
+	// COMMIT for others who notify.
+	postgresAtOnce = "100"
+
+	allLocked = -1 // what lockPostgres returns; else the number of the statement whose row is missing
+	notLocked = -2
+)
+
+func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
+	batch := new(pgx.Batch)
+	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	batch.Queue("SELECT set_config('lock_timeout', '" + postgresAtOnce + "', true), " +
+		postgresSetChange("pg_try_advisory_xact_lock("+gateKey(t.Table, t.Election)+")"))
+	lock, args := t.lockPostgres()
+	batch.Queue(t.onTable(lock), args...)
+	for _, s := range t.Statements {
+		query, args := s.Query()
+		if query += " AND " + postgresOpen; s.Missed != nil {
+			query = "WITH written AS (" + query + " RETURNING 1) SELECT 1 / CASE WHEN " + postgresOpen + " THEN count(*) ELSE 1 END FROM written"
+		}
+		batch.Queue(t.onTable(query), args...)
+	}
+	batch.Queue("COMMIT")
+	if pg.IsClosed() {
+		return driver.ErrBadConn
+	}
+	// From here on no error says that nothing was sent: those of a batch are not to be
+	// trusted in that.
+	results := pg.SendBatch(ctx, batch)
+	defer func() {
+		if closeErr := results.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	if err := t.opened(results); err != nil {
+		return err
+	}
+	for _, s := range t.Statements {
+		_, err := results.Exec()
+		if code, _ := postgresCode(err); code == postgresDivisionByZero && s.Missed != nil {
+			return s.Missed
+		}
+		if err != nil {
+			return err
+		}
+	}
+	tag, err := results.Exec()
+	if err == nil && tag.String() != "COMMIT" {
+		err = pgx.ErrTxCommitRollback
+	}
+	return Unheard(err)
+}
+
+// onTable makes a statement PostgreSQL's.
+func (t Transaction) onTable(query string) string {
+	return strings.ReplaceAll(PostgreSQL().Rebind(query), "%", t.Table)
+}
+
+// lockPostgres locks the rows that t needs, in the order of its statements, if the gate is
+// passed. It waits for none of them. It leaves the change open, and rings, if it has got them all.
+func (t Transaction) lockPostgres() (query string, args []any) {
+	var missing, locked []string
+	var lockedArgs []any
+	for i, s := range t.Statements {
+		if s.Missed != nil {
+			row := "EXISTS (SELECT 1 FROM % WHERE " + s.Where
+			missing = append(missing, "WHEN NOT "+row+") THEN "+strconv.Itoa(i))
+			locked = append(locked, row+" FOR UPDATE SKIP LOCKED)")
+			args, lockedArgs = append(args, s.Rows...), append(lockedArgs, s.Rows...)
+		}
+	}
+	all := strconv.Itoa(allLocked)
+	return "WITH found AS MATERIALIZED (SELECT CASE " + strings.Join(missing, " ") + " WHEN " + strings.Join(locked, " AND ") +
+		" THEN " + all + " ELSE " + strconv.Itoa(notLocked) + " END AS verdict WHERE " + postgresOpen + ")" +
+		" SELECT verdict, " + postgresSetChange("verdict = "+all) + ", CASE WHEN verdict = " + all + " THEN " +
+		postgresNotify(Subject{Table: t.Table, Election: t.Election}.Key()) + " END FROM found", append(args, lockedArgs...)
+}
+
+// opened returns the error of a change that is shut: of one that writes nothing.
+func (t Transaction) opened(results pgx.BatchResults) error {
+	for range 2 { // BEGIN, and the gate
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	verdict := notLocked
+	for rows.Next() {
+		if err := rows.Scan(&verdict, nil, nil); err != nil {
+			return err
+		}
+	}
+	switch {
+	case rows.Err() != nil:
+		return rows.Err()
+	case verdict == notLocked:
+		return errGateShut
+	case verdict != allLocked:
+		return t.Statements[verdict].Missed
+	}
+	return nil
+}
