@@ -53,7 +53,9 @@ func (e electionRows) applyWhole(ctx context.Context, c change) error {
 
 func (e electionRows) applyStepwise(ctx context.Context, c change) error {
 	if c.version == 0 {
-		if err := sqldb.Retry(ctx, func() error { return e.uncreated(ctx, e.db) }); err != nil {
+		if err := sqldb.Retry(ctx, func() error {
+			return sqldb.Hastened(ctx, e.db, e.dialect, func(q sqldb.Execer) error { return e.uncreated(ctx, q) })
+		}); err != nil {
 			return err
 		}
 	}
@@ -64,7 +66,7 @@ func (e electionRows) applyStepwise(ctx context.Context, c change) error {
 	if c.newLeader {
 		options, open = e.gated(options)
 	}
-	err := sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
+	err := e.inTx(ctx, options, func(tx *sql.Tx) error {
 		first := func() error { return e.dialect.Bound(ctx, tx, wait) }
 		if c.newLeader || c.version == 0 {
 			first = func() error { return e.dialect.Gate(ctx, tx, e.quoted, e.election, wait) }
@@ -86,7 +88,7 @@ func (e electionRows) renewRecord(ctx context.Context, c change) error {
 	if renewed || err != nil {
 		return err
 	}
-	return sqldb.Retry(ctx, func() error { return e.writeRecord(ctx, e.db, c) })
+	return e.write(ctx, func(q sqldb.Execer) error { return e.writeRecord(ctx, q, c) })
 }
 
 // txOptions are for a transaction that writes several rows, and waits for wait at
@@ -95,6 +97,11 @@ func (e electionRows) txOptions(wait time.Duration) sqldb.TxOptions {
 	return sqldb.TxOptions{
 		Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait, Savepoint: e.dialect.Savepoint,
 	}
+}
+
+// inTx is sqldb.InTx for a transaction of the elections' own.
+func (t *electionTable) inTx(ctx context.Context, options sqldb.TxOptions, body func(*sql.Tx) error) error {
+	return t.turns.Own(func() error { return sqldb.InTx(ctx, t.db, options, body) })
 }
 
 // lockWait is for how long a change of leader may wait on the server: a little

@@ -178,7 +178,7 @@ func (e electionRows) renewMember(ctx context.Context, c memberChange) error {
 			return err
 		}
 	}
-	return sqldb.Retry(ctx, func() error { return e.writeMember(ctx, e.db, c) })
+	return e.write(ctx, func(q sqldb.Execer) error { return e.writeMember(ctx, q, c) })
 }
 
 // writeMember replaces the member row if it is still as c expects.

@@ -152,7 +152,7 @@ func rowsOf(s Storage) (electionRows, bool) {
 
 func (t *electionTable) query(ctx context.Context, query string, args []any, each func(*sql.Rows) error) error {
 	query, args = t.dialect.Fresh(query, args...)
-	return eachRow(ctx, t.db, t.sql(query), args, each)
+	return sqldb.Hastened(ctx, t.db, t.dialect, func(q sqldb.Execer) error { return eachRow(ctx, q, t.sql(query), args, each) })
 }
 
 func eachRow(ctx context.Context, q sqldb.Execer, query string, args []any, each func(*sql.Rows) error) (err error) {
@@ -200,9 +200,9 @@ func (t *electionTable) renew(ctx context.Context, renewals []renewal) ([]bool, 
 	query := t.dialect.Rebind("WITH renewal "+columns+" AS (VALUES "+row+strings.Repeat(", "+row, len(places)-1)+")") + t.dialect.UpdateMany(t.quoted)
 	var renewed []bool
 	// One statement and no transaction around it: nothing of it stays open if we stop here.
-	err := sqldb.Retry(ctx, func() error {
+	err := t.write(ctx, func(q sqldb.Execer) error {
 		renewed = make([]bool, len(renewals))
-		return eachRow(ctx, t.db, query, args, func(rows *sql.Rows) error {
+		return eachRow(ctx, q, query, args, func(rows *sql.Rows) error {
 			var k key
 			if err := rows.Scan(&k.election, &k.slot); err != nil {
 				return err

@@ -49,6 +49,7 @@ type electionTable struct {
 	// members that leave have to be.
 	removes atomic.Bool
 	shared  shared
+	turns   *sqldb.Turns // at the one lock for all that write, where there is one
 }
 
 // openTable detects the engine, and creates or grows the table where needed.
@@ -72,6 +73,9 @@ func openTable(ctx context.Context, db *sql.DB, name string) (*electionTable, er
 	}
 	t := &electionTable{db: db, dialect: d, name: name, identity: identity}
 	t.share()
+	if d.OneWriter {
+		t.turns = sqldb.NewTurns()
+	}
 	var incomplete *sqldb.MissingError
 	switch err := sqldb.Ensure(ctx, db, d, t.schema()); {
 	case err == nil:
@@ -128,7 +132,10 @@ func (t *electionTable) mayRemove(ctx context.Context) error {
 	if t.removes.Load() {
 		return nil
 	}
-	_, err := t.db.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), -1) // which there is not
+	err := sqldb.Hastened(ctx, t.db, t.dialect, func(q sqldb.Execer) error {
+		_, err := q.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), -1) // which there is not
+		return err
+	})
 	switch dialect.Classify(err) {
 	case dialect.Unknown:
 		if err != nil {
@@ -150,6 +157,14 @@ func (t *electionTable) schemaError(ctx context.Context) error {
 	}
 	return fmt.Errorf("%w: named elections need more columns in table %q; run: %s",
 		ErrSchema, t.name, strings.Join(missing, "; "))
+}
+
+// write runs a statement of the elections' own that writes, again while others are in its
+// way.
+func (t *electionTable) write(ctx context.Context, attempt func(q sqldb.Execer) error) error {
+	return t.turns.Own(func() error {
+		return sqldb.Retry(ctx, func() error { return sqldb.Hastened(ctx, t.db, t.dialect, attempt) })
+	})
 }
 
 // sql fills the table's name in for % and the engine's placeholders for ?.

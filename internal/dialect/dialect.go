@@ -58,6 +58,9 @@ type Dialect struct {
 	// before it is committed: the release fails, with class Retry by way of Torn, if the
 	// transaction has ended meanwhile and nobody was told.
 	Savepoint string
+	// OneWriter: there is one lock for all that write, it has no queue, and whoever asks more
+	// often gets it.
+	OneWriter bool
 	// UniqueOf lists (index name, column) of the unique, unconditional indexes of
 	// the table given as its one argument, in key order.
 	UniqueOf string
@@ -75,6 +78,7 @@ type Dialect struct {
 	identity    func(context.Context, *sql.DB) (string, error)
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
 	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
+	hasten      func(ctx context.Context, conn *sql.Conn) (restore func() error, err error)
 	listen      func(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error)
 	reignLock   func(Subject, Reign) ReignLock
 	bounds      func(wait time.Duration) string
@@ -148,6 +152,18 @@ func (d *Dialect) RolledBack(err error) bool { return d.rolledBack(err) }
 // database. Databases that cannot be told apart share an identity.
 func (d *Dialect) Identity(ctx context.Context, db *sql.DB) (string, error) {
 	return d.identity(ctx, db)
+}
+
+// Hastens reports whether Hasten does anything.
+func (d *Dialect) Hastens() bool { return d.hasten != nil }
+
+// Hasten makes the waits of conn's statements for locks short, where the session's own
+// settings may make them long. Restore undoes that, or closes conn.
+func (d *Dialect) Hasten(ctx context.Context, conn *sql.Conn) (restore func() error, err error) {
+	if d.hasten == nil {
+		return func() error { return nil }, nil
+	}
+	return d.hasten(ctx, conn)
 }
 
 // Fence prepares conn, to the database of that identity, for one guarded

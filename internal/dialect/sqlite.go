@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -24,6 +25,7 @@ func SQLite() *Dialect {
 		Types:        Types{Integer: "integer", Text: "text", Name: "text", Long: "text"},
 		InsertNew:    "INSERT INTO",
 		SkipExisting: "ON CONFLICT DO NOTHING",
+		OneWriter:    true,
 		ColumnsOf:    `SELECT name FROM pragma_table_info(?)`,
 		UniqueOf: `SELECT l.name, i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i
 			WHERE l."unique" = 1 AND l.partial = 0 AND i.name IS NOT NULL ORDER BY l.name, i.seqno`,
@@ -40,7 +42,11 @@ func SQLite() *Dialect {
 		rolledBack: rolledBackSQLite,
 		identity:   identitySQLite,
 		fence:      fenceSQLite,
-		listen:     listenSQLite,
+		hasten:     hastenSQLite,
+		prepare: func(ctx context.Context, conn *sql.Conn, _ time.Duration) (func() error, error) {
+			return hastenSQLite(ctx, conn)
+		},
+		listen: listenSQLite,
 	}
 }
 
