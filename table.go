@@ -63,6 +63,9 @@ func openTable(ctx context.Context, db *sql.DB, name string) (*electionTable, er
 		if d, err = dialect.Detect(ctx, db); err == nil {
 			identity, err = d.Identity(ctx, db)
 		}
+		if err == nil {
+			err = d.Admit(ctx, db, identity)
+		}
 		return err
 	})
 	if err != nil {

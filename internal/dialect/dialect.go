@@ -36,6 +36,8 @@ type Dialect struct {
 	ColumnsOf string
 	// TableOptions ends a CREATE TABLE.
 	TableOptions string
+	// Schema, where it is not "", is the one in which all tables of elections stand.
+	Schema string
 	// SchemaOf names the schema of the table given as its one argument; "" where
 	// a table's name needs none.
 	SchemaOf string
@@ -76,6 +78,7 @@ type Dialect struct {
 	classify    func(error) Class
 	rolledBack  func(error) bool
 	identity    func(context.Context, *sql.DB) (string, error)
+	admit       func(ctx context.Context, db *sql.DB, identity string) error
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
 	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
 	hasten      func(ctx context.Context, conn *sql.Conn) (restore func() error, err error)
@@ -97,6 +100,14 @@ type Types struct {
 // Quote quotes name as one identifier, whatever characters it holds.
 func (d *Dialect) Quote(name string) string {
 	return d.quote + strings.ReplaceAll(name, d.quote, d.quote+d.quote) + d.quote
+}
+
+// Table quotes the name of a table, with its schema where that is the same for all.
+func (d *Dialect) Table(name string) string {
+	if d.Schema == "" {
+		return d.Quote(name)
+	}
+	return d.Quote(d.Schema) + "." + d.Quote(name)
 }
 
 // CheckIdentifier returns an error naming the rule that name breaks, if any.
@@ -164,6 +175,15 @@ func (d *Dialect) Hasten(ctx context.Context, conn *sql.Conn) (restore func() er
 		return func() error { return nil }, nil
 	}
 	return d.hasten(ctx, conn)
+}
+
+// Admit returns an error if db, on the database of that identity, must not be used beside
+// another handle of this process.
+func (d *Dialect) Admit(ctx context.Context, db *sql.DB, identity string) error {
+	if d.admit == nil {
+		return nil
+	}
+	return d.admit(ctx, db, identity)
 }
 
 // Fence prepares conn, to the database of that identity, for one guarded

@@ -26,8 +26,9 @@ func SQLite() *Dialect {
 		InsertNew:    "INSERT INTO",
 		SkipExisting: "ON CONFLICT DO NOTHING",
 		OneWriter:    true,
-		ColumnsOf:    `SELECT name FROM pragma_table_info(?)`,
-		UniqueOf: `SELECT l.name, i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i
+		Schema:       "main", // a temporary table of the same name would come first
+		ColumnsOf:    `SELECT name FROM pragma_table_info(?, 'main')`,
+		UniqueOf: `SELECT l.name, i.name FROM pragma_index_list(?, 'main') l, pragma_index_info(l.name, 'main') i
 			WHERE l."unique" = 1 AND l.partial = 0 AND i.name IS NOT NULL ORDER BY l.name, i.seqno`,
 		UpdateMany: func(table string) string {
 			return ` UPDATE ` + table + ` AS t SET leader_id = r.leader_id, record = r.record, version = r.version
@@ -41,6 +42,7 @@ func SQLite() *Dialect {
 		classify:   classifySQLite,
 		rolledBack: rolledBackSQLite,
 		identity:   identitySQLite,
+		admit:      admitSQLite,
 		fence:      fenceSQLite,
 		hasten:     hastenSQLite,
 		prepare: func(ctx context.Context, conn *sql.Conn, _ time.Duration) (func() error, error) {
@@ -102,21 +104,23 @@ func rolledBackSQLite(err error) bool {
 	return false
 }
 
+// sqliteFileQuery names the database's file, "" for one in memory.
+const sqliteFileQuery = `SELECT COALESCE(file, '') FROM pragma_database_list WHERE name = 'main'`
+
 // identitySQLite is the file's path without symbolic links. In-memory databases
 // have no name that SQL could read: they share one, so that a reign in one of
 // them may be held against another, but is never overlooked.
 func identitySQLite(ctx context.Context, db *sql.DB) (string, error) {
-	const query = `SELECT file FROM pragma_database_list WHERE name = 'main'`
-	var file sql.NullString
-	if err := db.QueryRowContext(ctx, query).Scan(&file); err != nil {
+	var file string
+	if err := db.QueryRowContext(ctx, sqliteFileQuery).Scan(&file); err != nil {
 		return "", fmt.Errorf("name the database file: %w", err)
 	}
-	if file.String == "" {
+	if file == "" {
 		return MemoryIdentity(""), nil
 	}
-	path, err := filepath.EvalSymlinks(file.String)
+	path, err := filepath.EvalSymlinks(file)
 	if err != nil { // moved or deleted since it was opened: the name it had must do
-		path = file.String
+		path = file
 	}
 	return "sqlite:" + path, nil
 }

@@ -121,7 +121,7 @@ func Unfit(ctx context.Context, db *sql.DB, d *dialect.Dialect, table string) er
 // the same table whatever a session's current schema is.
 func Qualified(ctx context.Context, db *sql.DB, d *dialect.Dialect, table string) (string, error) {
 	if d.SchemaOf == "" {
-		return d.Quote(table), nil
+		return d.Table(table), nil
 	}
 	var schema string
 	if err := db.QueryRowContext(ctx, d.Rebind(d.SchemaOf), table).Scan(&schema); err != nil {
@@ -170,7 +170,7 @@ func missing(ctx context.Context, q Execer, d *dialect.Dialect, t Table) ([]stri
 		case slices.Contains(have, strings.ToLower(c.Name)):
 		case c.Added:
 			statements = append(statements, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s",
-				d.Quote(t.Name), d.Quote(c.Name), c.Type))
+				d.Table(t.Name), d.Quote(c.Name), c.Type))
 		default:
 			lacking = append(lacking, c.Name)
 		}
@@ -194,7 +194,7 @@ func create(d *dialect.Dialect, t Table) string {
 			columns[i] += " PRIMARY KEY"
 		}
 	}
-	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)%s", d.Quote(t.Name), strings.Join(columns, ", "), d.TableOptions)
+	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)%s", d.Table(t.Name), strings.Join(columns, ", "), d.TableOptions)
 }
 
 // indexes returns the statements for the unique keys of t that are not in have.
@@ -208,7 +208,7 @@ func indexes(d *dialect.Dialect, t Table, have [][]string) (statements []string)
 			columns[i] = d.Quote(c)
 		}
 		statements = append(statements, fmt.Sprintf("CREATE UNIQUE INDEX %s ON %s (%s)",
-			d.Quote(indexName(d, t.Name, u.Suffix)), d.Quote(t.Name), strings.Join(columns, ", ")))
+			d.Table(indexName(d, t.Name, u.Suffix)), d.Quote(t.Name), strings.Join(columns, ", ")))
 	}
 	return statements
 }
