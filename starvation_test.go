@@ -45,7 +45,7 @@ func renewMember(storage *election.SQLStorage, id string, n uint64) error {
 	var before *election.Member
 	for i := range n {
 		after := &election.Member{ID: id, Nonce: "x", Renewals: i + 1, RenewTime: time.Now()}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // half a round, at the defaults
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second) // a round, at the defaults
 		err := storage.UpdateMember(ctx, before, after)
 		cancel()
 		if err != nil {
@@ -86,7 +86,7 @@ func TestGuardedTransactionsLeaveGaps(t *testing.T) {
 				return lines.Text()
 			}
 			require.Equal(t, "working", said())
-			require.NoError(t, renewMember(storage, "b", 20))
+			require.NoError(t, renewMember(storage, "b", 40))
 			require.Equal(t, "renewed: <nil>", said())
 			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second) // three rounds
 			defer cancel()
@@ -122,7 +122,7 @@ func TestWorkerProcess(t *testing.T) {
 			return
 		case n == 10:
 			fmt.Println("working")
-			go func() { fmt.Println("renewed:", renewMember(storage, "a", 20)) }()
+			go func() { fmt.Println("renewed:", renewMember(storage, "a", 40)) }()
 		}
 	}
 }
