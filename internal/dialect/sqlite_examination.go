@@ -47,9 +47,10 @@ func examinationSQLite() Examination {
 			},
 			{
 				Name:  "busy timeout",
-				Query: "SELECT 'busy_timeout = ' || timeout || ' ms', timeout <= 2000 FROM pragma_busy_timeout",
-				Means: "A statement sleeps inside SQLite while others, that ask again at once, get the lock before it: renewals come late.",
-				Do:    "Set busy_timeout to 2000 or less: the library waits for locks itself.",
+				Query: "SELECT 'busy_timeout = ' || timeout || ' ms, journal_mode = ' || journal_mode, timeout <= 2000 OR journal_mode = 'wal' " +
+					"FROM pragma_busy_timeout, pragma_journal_mode",
+				Means: "The COMMIT of a guarded transaction waits for readers inside SQLite, deaf to the end of its ctx and to the guard timeout.",
+				Do:    "Use journal_mode WAL, or set busy_timeout to 2000 or less.",
 			},
 		},
 	}
