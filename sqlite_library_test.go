@@ -31,7 +31,7 @@ func TestSecondSQLiteLibraryIsRefused(t *testing.T) {
 		name := []string{"a.db", "b.db"}[i]
 		one, two := open(drivers[0], name), open(drivers[1], name)
 		openSQL(t, one)
-		openORM(t, one)                     // the same handle
+		openORM(t, one)                    // the same handle
 		openSQL(t, open(drivers[0], name)) // another one of the same library
 		_, err := election.NewSQLStorage(two, "")
 		require.ErrorContains(t, err, "two SQLite libraries")

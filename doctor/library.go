@@ -8,20 +8,17 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// library looks for another SQLite library in this process. In WAL mode one library opens
-// the shared memory of a file once, for all its connections.
+// library looks for another library in this process that opens the database's files.
 func (e *examination) library(context.Context) finding {
 	path, _ := dialect.DatabaseFile(e.identity)
-	switch n, err := openedTimes(path + "-shm"); {
+	opener := e.dialect.Examination.Opener
+	switch n, err := openedTimes(path + opener.Suffix); {
 	case errors.Is(err, os.ErrNotExist):
-		return skipped("outside of WAL mode it cannot be told")
+		return skipped("there is no %s%s to tell by", path, opener.Suffix)
 	case err != nil:
 		return skipped("%v", err)
 	case n > 1:
-		return failure("this process has %s-shm open %d times", path, n).because(
-			"Another SQLite library, or something that reads the file itself, is in this process. When it closes the file, the "+
-				"system drops all locks that this process has on it: a guarded transaction is then no longer guarded (G3).",
-			"Use one driver for the file in a process, and read or copy the file in another process.")
+		return failure("this process has %s%s open %d times", path, opener.Suffix, n).because(opener.Means, opener.Do)
 	default:
 		return ok("one, as far as can be seen")
 	}
