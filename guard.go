@@ -198,10 +198,10 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration, turn *sqldb.Tu
 		}
 	}()
 	restore, err := c.dialect.Hasten(ctx, g.conn)
+	defer func() { err = errors.Join(err, restore()) }() // before fn, which waits as the program wants it to
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, restore()) }() // before fn, which waits as the program wants it to
 	if g.fence, err = c.dialect.Fence(ctx, g.conn, c.identity); err != nil {
 		return nil, err
 	}

@@ -169,7 +169,7 @@ func (d *Dialect) Identity(ctx context.Context, db *sql.DB) (string, error) {
 func (d *Dialect) Hastens() bool { return d.hasten != nil }
 
 // Hasten makes the waits of conn's statements for locks short, where the session's own
-// settings may make them long. Restore undoes that, or closes conn.
+// settings may make them long. Restore, to be called also after an error, undoes that, or closes conn.
 func (d *Dialect) Hasten(ctx context.Context, conn *sql.Conn) (restore func() error, err error) {
 	if d.hasten == nil {
 		return func() error { return nil }, nil

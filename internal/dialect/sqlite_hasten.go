@@ -28,13 +28,10 @@ func hastenSQLite(ctx context.Context, conn *sql.Conn) (restore func() error, er
 		}
 		return setBusyTimeout(bare, sqliteBusyTimeout)
 	})
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("set the busy timeout: %w", errors.Join(err, restoreBusyTimeout(conn, was)))
-	case was <= sqliteBusyTimeout:
-		return func() error { return nil }, nil
+	if err != nil {
+		err = fmt.Errorf("set the busy timeout: %w", err)
 	}
-	return func() error { return restoreBusyTimeout(conn, was) }, nil
+	return func() error { return restoreBusyTimeout(conn, was) }, err
 }
 
 // restoreBusyTimeout sets what was, or closes conn. 0: it was not changed.

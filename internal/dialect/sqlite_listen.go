@@ -50,6 +50,9 @@ func listenSQLite(ctx context.Context, _ *sql.DB, conn *sql.Conn) (Listener, err
 	}
 	if err == nil {
 		l.restore, err = hastenSQLite(ctx, conn)
+		if err != nil {
+			err = errors.Join(err, l.restore())
+		}
 	}
 	if err != nil {
 		return nil, err

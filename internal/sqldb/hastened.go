@@ -20,9 +20,9 @@ func Hastened(ctx context.Context, db *sql.DB, d *dialect.Dialect, attempt func(
 	}
 	defer func() { _ = conn.Close() }() // fails for one that was discarded
 	restore, err := d.Hasten(ctx, conn)
+	defer func() { _ = restore() }() // what it cannot restore it closes
 	if err != nil {
 		return err
 	}
-	defer func() { _ = restore() }() // what it cannot restore it closes
 	return attempt(conn)
 }
