@@ -248,3 +248,26 @@ func TestTemporaryTableOfTheSameName(t *testing.T) {
 		})
 	}
 }
+
+// A write that waits for the lock heeds its ctx, however long the DSN lets SQLite wait.
+func TestWaitsHeedTheirContextWhateverTheDSN(t *testing.T) {
+	t.Parallel()
+	db, err := sql.Open("sqlite", sqldb.FileDSN(filepath.Join(t.TempDir(), "election.db"))+"?_pragma=journal_mode(WAL)&_pragma=busy_timeout(120000)")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	storage := openSQL(t, db)
+	require.NoError(t, renewMember(storage, "b", 2))
+	lock, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	_, err = lock.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	require.NoError(t, err)
+	result := make(chan error, 1)
+	go func() { result <- renewMember(storage, "c", 1) }()
+	select {
+	case err = <-result:
+	case <-time.After(30 * time.Second):
+	}
+	_, rollbackErr := lock.ExecContext(t.Context(), "ROLLBACK")
+	require.NoError(t, errors.Join(rollbackErr, lock.Close()))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
