@@ -56,7 +56,9 @@ func (e electionRows) applyWhole(ctx context.Context, c change) error {
 
 func (e electionRows) applyStepwise(ctx context.Context, c change) error {
 	if c.version == 0 {
-		if err := sqldb.Retry(ctx, func() error { return e.uncreated(ctx, e.db) }); err != nil {
+		if err := sqldb.Retry(ctx, func() error {
+			return sqldb.OnConn(ctx, e.db, e.dialect, func(q sqldb.Execer) error { return e.uncreated(ctx, q) })
+		}); err != nil {
 			return err
 		}
 	}
@@ -67,7 +69,7 @@ func (e electionRows) applyStepwise(ctx context.Context, c change) error {
 	if c.newLeader {
 		options, open = e.gated(options)
 	}
-	err := sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
+	err := e.inTx(ctx, options, func(tx *sql.Tx) error {
 		first := func() error { return e.dialect.Bound(ctx, tx, wait) }
 		if c.newLeader || c.version == 0 {
 			first = func() error { return e.dialect.Gate(ctx, tx, e.quoted, e.election, wait) }
@@ -98,6 +100,11 @@ func (e electionRows) txOptions(wait time.Duration) sqldb.TxOptions {
 	return sqldb.TxOptions{
 		Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait, Savepoint: e.dialect.Savepoint,
 	}
+}
+
+// inTx is sqldb.InTx for a transaction of the elections' own.
+func (t *electionTable) inTx(ctx context.Context, options sqldb.TxOptions, body func(*sql.Tx) error) error {
+	return t.turns.Own(func() error { return sqldb.InTx(ctx, t.db, options, body) })
 }
 
 // lockWait is for how long a change of leader may wait on the server: a little

@@ -168,10 +168,24 @@ func (c *claim) acquire(ctx context.Context, timeout time.Duration) (g *guardedT
 	if err := ctx.Err(); err != nil {
 		return nil, endOf(ctx)
 	}
+	turn, err := c.turns.Take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			turn.Give()
+			return
+		}
+		g.turn = turn
+	}()
 	begin := func() error {
 		return sqldb.Retry(ctx, func() error {
+			if err := turn.Yield(ctx); err != nil {
+				return err
+			}
 			return sqldb.OnLiveConn(c.db, func() error {
-				g, err = c.begin(ctx, timeout)
+				g, err = c.begin(ctx, timeout, turn)
 				return err
 			})
 		})
@@ -187,7 +201,7 @@ func (c *claim) acquire(ctx context.Context, timeout time.Duration) (g *guardedT
 	return g, err
 }
 
-func (c *claim) begin(ctx context.Context, timeout time.Duration) (_ *guardedTxn, err error) {
+func (c *claim) begin(ctx context.Context, timeout time.Duration, turn *sqldb.Turn) (_ *guardedTxn, err error) {
 	g := &guardedTxn{claim: c}
 	if g.conn, err = c.db.Conn(ctx); err != nil {
 		return nil, err
@@ -198,6 +212,11 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration) (_ *guardedTxn
 			err = errors.Join(err, g.inTime(g.overdue(ctx), g.close))
 		}
 	}()
+	restore, err := c.dialect.Hasten(ctx, g.conn)
+	defer func() { err = errors.Join(err, restore()) }() // before fn, which waits as the program wants it to
+	if err != nil {
+		return nil, err
+	}
 	if g.fence, err = c.dialect.Fence(ctx, g.conn, c.identity); err != nil {
 		return nil, err
 	}
@@ -222,6 +241,7 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration) (_ *guardedTxn
 		return nil, ErrNotLeader
 	}
 	g.since = time.Now()
+	turn.Held()
 	return g, nil
 }
 
@@ -241,7 +261,8 @@ type guardedTxn struct {
 	fence  dialect.Fence
 	tx     *dialect.Txn
 	cancel context.CancelFunc
-	since  time.Time // it holds the guard
+	since  time.Time   // it holds the guard
+	turn   *sqldb.Turn // it gives at its end
 
 	ended   bool // by us, or found ended
 	discard bool // the connection may be in a state that we do not know
@@ -421,6 +442,7 @@ func (g *guardedTxn) close() (err error) {
 	if g.cancel != nil {
 		g.cancel()
 	}
+	defer g.turn.Give()
 	if closeErr := g.conn.Close(); !errors.Is(closeErr, sql.ErrConnDone) && !errors.Is(closeErr, driver.ErrBadConn) {
 		err = errors.Join(err, closeErr)
 	}

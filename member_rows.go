@@ -92,7 +92,7 @@ func (e electionRows) keepsApart(ctx context.Context) error {
 	if err := e.hasPlace(ctx); err != nil {
 		return err
 	}
-	return sqldb.Retry(ctx, func() error { return e.mayRemove(ctx) })
+	return e.turns.Own(func() error { return sqldb.Retry(ctx, func() error { return e.mayRemove(ctx) }) })
 }
 
 // getMembers is MemberStorage.GetMembers.

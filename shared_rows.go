@@ -153,7 +153,7 @@ func rowsOf(s Storage) (electionRows, bool) {
 
 func (t *electionTable) query(ctx context.Context, query string, args []any, each func(*sql.Rows) error) error {
 	query, args = t.dialect.Fresh(query, args...)
-	return sqldb.OnConn(ctx, t.db, func(q sqldb.Execer) error { return eachRow(ctx, q, t.sql(query), args, each) })
+	return sqldb.OnConn(ctx, t.db, t.dialect, func(q sqldb.Execer) error { return eachRow(ctx, q, t.sql(query), args, each) })
 }
 
 func eachRow(ctx context.Context, q sqldb.Execer, query string, args []any, each func(*sql.Rows) error) (err error) {

@@ -46,7 +46,9 @@ var (
 // Where it may not add columns it leaves the table as it is: then only the
 // election named "" works. It returns an error when the database cannot be
 // reached or the table is not one of this library's. It blocks for a connection and up to
-// six round trips, or eight where it has to create the table, each for at most 10 s.
+// six round trips, or eight where it has to create the table, each for at most 10 s. On an SQLite
+// file it also returns one when this process has an open handle with a storage on the file through
+// another driver: two SQLite libraries drop each other's locks.
 //
 // The caller keeps db and closes it when all storages are done.
 func NewSQLStorage(db *sql.DB, tableName string) (*SQLStorage, error) {
@@ -155,7 +157,7 @@ func (s *SQLStorage) Update(ctx context.Context, record *Record, isLeaderChanged
 // lowered to one. On PostgreSQL it listens for a
 // notification that is part of the change, for which it needs
 // github.com/jackc/pgx/v5/stdlib and no pooler in between that swallows it. On
-// SQLite it asks every 5 ms (outside of WAL mode every 20 ms) whether the file has
+// SQLite it looks every 5 ms (every 20 ms in memory) whether the file has
 // changed, and members in the same process do not wait for that. On MariaDB and MySQL it waits
 // for a named lock, which the leader's process holds for as long as it leads and
 // watches, too, on one more connection of a pool of at least three; where there is

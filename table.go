@@ -49,6 +49,7 @@ type electionTable struct {
 	// members that leave have to be.
 	removes atomic.Bool
 	shared  shared
+	turns   *sqldb.Turns // at the one lock for all that write, where there is one
 }
 
 // openTable detects the engine, and creates or grows the table where needed, in as few
@@ -74,7 +75,9 @@ func openTable(db *sql.DB, name string) (t *electionTable, err error) {
 func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (*electionTable, error) {
 	var d *dialect.Dialect
 	err := sqldb.Step(ctx, func(ctx context.Context) (err error) {
-		d, err = dialect.DetectOn(ctx, conn)
+		if d, err = dialect.DetectOn(ctx, conn); err == nil {
+			err = d.Admit(ctx, db, conn)
+		}
 		return err
 	})
 	if err != nil {
@@ -85,6 +88,9 @@ func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (
 	}
 	t := &electionTable{db: db, dialect: d, name: name}
 	t.share()
+	if d.OneWriter {
+		t.turns = sqldb.NewTurns()
+	}
 	seen, err := sqldb.Ensure(ctx, conn, d, t.schema())
 	var incomplete *sqldb.MissingError
 	switch {
@@ -136,7 +142,9 @@ func (t *electionTable) isGrown(ctx context.Context, q sqldb.Execer) (bool, erro
 
 // write runs statement, which writes rows. It tries again as sqldb.Retry does.
 func (t *electionTable) write(ctx context.Context, statement func(q sqldb.Execer) error) error {
-	return sqldb.Retry(ctx, func() error { return sqldb.OnConn(ctx, t.db, statement) })
+	return t.turns.Own(func() error {
+		return sqldb.Retry(ctx, func() error { return sqldb.OnConn(ctx, t.db, t.dialect, statement) })
+	})
 }
 
 // mayRemove returns an error wrapping errors.ErrUnsupported when rows cannot be
@@ -145,7 +153,7 @@ func (t *electionTable) mayRemove(ctx context.Context) error {
 	if t.removes.Load() {
 		return nil
 	}
-	err := sqldb.OnConn(ctx, t.db, func(q sqldb.Execer) error {
+	err := sqldb.OnConn(ctx, t.db, t.dialect, func(q sqldb.Execer) error {
 		_, err := q.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), t.dialect.Args(-1)...) // which there is not
 		return err
 	})

@@ -37,6 +37,9 @@ func (e *examination) serverChecks() []check {
 			return judge(ctx, e.db, condition)
 		}})
 	}
+	if _, isFile := dialect.DatabaseFile(e.identity); isFile && e.dialect.Examination.Opener.Name != "" {
+		checks = append(checks, check{e.dialect.Examination.Opener.Name, "counted how often the file is open here", e.library})
+	}
 	return append(checks,
 		check{"file system", "asked where the file is", e.fileSystem},
 		check{"own session", "asked two connections for their sessions", e.ownSession},

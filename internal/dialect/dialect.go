@@ -37,6 +37,8 @@ type Dialect struct {
 	TableOptions string
 	// KeysInTable: a CREATE TABLE takes the table's unique keys, too, at no round trip more.
 	KeysInTable bool
+	// Schema, where it is not "", is the one in which all tables of elections stand.
+	Schema string
 	// UpdateMany goes on a WITH renewal (election, slot, was, version, leader_id, record)
 	// and replaces those rows of a quoted table that still have the version was. It
 	// returns election and slot of each, and passes over rows that are locked; nil where
@@ -52,6 +54,9 @@ type Dialect struct {
 	// before it is committed: the release fails, with class Retry by way of Torn, if the
 	// transaction has ended meanwhile and nobody was told.
 	Savepoint string
+	// OneWriter: there is one lock for all that write, it has no queue, and whoever asks more
+	// often gets it.
+	OneWriter bool
 	// Examination asks whether a database is fit for elections.
 	Examination Examination
 
@@ -68,8 +73,10 @@ type Dialect struct {
 	identity    func(database string) (string, error)
 	direct      bool // the driver's connections take pgx's options, see Args
 	unsure      bool // its name says too little, see CheckLocks
+	admit       func(ctx context.Context, db *sql.DB, conn *sql.Conn) error
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
 	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
+	hasten      func(ctx context.Context, conn *sql.Conn) (restore func() error, err error)
 	listen      func(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error)
 	reignLock   func(Subject, Reign) ReignLock
 	bounds      func(wait time.Duration) string
@@ -88,6 +95,14 @@ type Types struct {
 // Quote quotes name as one identifier, whatever characters it holds.
 func (d *Dialect) Quote(name string) string {
 	return d.quote + strings.ReplaceAll(name, d.quote, d.quote+d.quote) + d.quote
+}
+
+// Table quotes the name of a table, with its schema where that is the same for all.
+func (d *Dialect) Table(name string) string {
+	if d.Schema == "" {
+		return d.Quote(name)
+	}
+	return d.Quote(d.Schema) + "." + d.Quote(name)
 }
 
 // CheckIdentifier returns an error naming the rule that name breaks, if any.
@@ -158,6 +173,24 @@ func (d *Dialect) Written(version int64, leader string, text any) (expression st
 // RolledBack reports whether err, returned by COMMIT, says for certain that
 // nothing of the transaction was or will be applied.
 func (d *Dialect) RolledBack(err error) bool { return d.rolledBack(err) }
+
+// Hasten makes the waits of conn's statements for locks short, where the session's own
+// settings may make them long. Restore, to be called also after an error, undoes that, or closes conn.
+func (d *Dialect) Hasten(ctx context.Context, conn *sql.Conn) (restore func() error, err error) {
+	if d.hasten == nil {
+		return func() error { return nil }, nil
+	}
+	return d.hasten(ctx, conn)
+}
+
+// Admit returns an error if db, of which conn is a connection, must not be used beside
+// another handle of this process.
+func (d *Dialect) Admit(ctx context.Context, db *sql.DB, conn *sql.Conn) error {
+	if d.admit == nil {
+		return nil
+	}
+	return d.admit(ctx, db, conn)
+}
 
 // Fence prepares conn, to the database of that identity, for one guarded
 // transaction. It runs no statement where the engine can do without.

@@ -18,6 +18,17 @@ type Examination struct {
 	// Hung is asked inside a guarded transaction: whether the server would end it if
 	// its client said nothing any more. Without a Query where there is no server.
 	Hung Condition
+	// Opener is about who opens the database's files.
+	Opener Opener
+}
+
+// Opener is what is bad about a process in which more than one library opens a database's
+// files.
+type Opener struct {
+	Name string // of the check; "" where it makes no difference
+	// Suffix, after the database file's name, names a file that one library opens once.
+	Suffix    string
+	Means, Do string // as in Condition
 }
 
 // Condition is a setting or a state of a server, a session or a file.

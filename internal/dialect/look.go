@@ -108,8 +108,8 @@ func (d *Dialect) Identity(ctx context.Context, q Queryer) (string, error) {
 
 // lookSQLite asks for the names of the table of this file.
 const lookSQLite = `SELECT 'identity' AS kind, '' AS name, 0 AS place, file AS value FROM pragma_database_list WHERE name = 'main'
-	UNION ALL SELECT 'column', '', 0, name FROM pragma_table_info(?)
-	UNION ALL SELECT 'key', l.name, i.seqno + 1, i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i
+	UNION ALL SELECT 'column', '', 0, name FROM pragma_table_info(?, 'main')
+	UNION ALL SELECT 'key', l.name, i.seqno + 1, i.name FROM pragma_index_list(?, 'main') l, pragma_index_info(l.name, 'main') i
 		WHERE l."unique" = 1 AND l.partial = 0 AND i.name IS NOT NULL`
 
 // identitySQLite is the file's path without symbolic links. In-memory databases

@@ -1,7 +1,10 @@
 package dialect
 
 import (
+	"context"
+	"database/sql"
 	"errors"
+	"time"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -20,6 +23,8 @@ func SQLite() *Dialect {
 		Types:        Types{Integer: "integer", Text: "text", Name: "text", Long: "text"},
 		InsertNew:    "INSERT INTO",
 		SkipExisting: "ON CONFLICT DO NOTHING",
+		OneWriter:    true,
+		Schema:       "main", // a temporary table of the same name would come first
 		look:         lookSQLite,
 		UpdateMany: func(table string) string {
 			return ` UPDATE ` + table + ` AS t SET leader_id = r.leader_id, record = r.record, version = r.version
@@ -33,8 +38,13 @@ func SQLite() *Dialect {
 		classify:   classifySQLite,
 		rolledBack: rolledBackSQLite,
 		identity:   identitySQLite,
+		admit:      admitSQLite,
 		fence:      fenceSQLite,
-		listen:     listenSQLite,
+		hasten:     hastenSQLite,
+		prepare: func(ctx context.Context, conn *sql.Conn, _ time.Duration) (func() error, error) {
+			return hastenSQLite(ctx, conn)
+		},
+		listen: listenSQLite,
 	}
 }
 
@@ -89,6 +99,9 @@ func rolledBackSQLite(err error) bool {
 	}
 	return false
 }
+
+// sqliteFileQuery names the database's file, "" for one in memory.
+const sqliteFileQuery = `SELECT COALESCE(file, '') FROM pragma_database_list WHERE name = 'main'`
 
 // MemoryIdentity is the identity of the in-memory database that this library
 // opened under name; "" stands for all those that it did not open.

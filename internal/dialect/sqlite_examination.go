@@ -8,6 +8,12 @@ const inMemorySQLite = "(SELECT COALESCE(file, '') = '' FROM pragma_database_lis
 func examinationSQLite() Examination {
 	return Examination{
 		Version: "SELECT sqlite_version()",
+		Opener: Opener{
+			Name: "SQLite libraries", Suffix: "-shm",
+			Means: "Another SQLite library, or something that reads the file itself, is in this process. When it closes the file, the " +
+				"system drops all locks that this process has on it: a guarded transaction is then no longer guarded (G3).",
+			Do: "Use one driver for the file in a process, and read or copy the file in another process.",
+		},
 		Conditions: []Condition{
 			{
 				Name:  "a file",
@@ -46,10 +52,11 @@ func examinationSQLite() Examination {
 				Do:    "Add _pragma=synchronous(FULL) to the DSN.",
 			},
 			{
-				Name:  "busy timeout",
-				Query: "SELECT 'busy_timeout = ' || timeout || ' ms', timeout <= 2000 FROM pragma_busy_timeout",
-				Means: "A statement sleeps inside SQLite while others, that ask again at once, get the lock before it: renewals come late.",
-				Do:    "Set busy_timeout to 2000 or less: the library waits for locks itself.",
+				Name: "busy timeout",
+				Query: "SELECT 'busy_timeout = ' || timeout || ' ms, journal_mode = ' || journal_mode, timeout <= 2000 OR journal_mode = 'wal' " +
+					"FROM pragma_busy_timeout, pragma_journal_mode",
+				Means: "The COMMIT of a guarded transaction waits for readers inside SQLite, deaf to the end of its ctx and to the guard timeout.",
+				Do:    "Use journal_mode WAL, or set busy_timeout to 2000 or less.",
 			},
 		},
 	}

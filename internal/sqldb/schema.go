@@ -119,7 +119,7 @@ func Unfit(seen dialect.Sight, table string) error {
 // the same table whatever a session's current schema is.
 func Qualified(d *dialect.Dialect, seen dialect.Sight, table string) string {
 	if seen.Schema == "" {
-		return d.Quote(table)
+		return d.Table(table)
 	}
 	return d.Quote(seen.Schema) + "." + d.Quote(table)
 }
@@ -173,7 +173,7 @@ func (t Table) missing(d *dialect.Dialect, seen dialect.Sight) ([]string, error)
 		case slices.Contains(seen.Columns, strings.ToLower(c.Name)):
 		case c.Added:
 			statements = append(statements, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s",
-				d.Quote(t.Name), d.Quote(c.Name), c.Type))
+				d.Table(t.Name), d.Quote(c.Name), c.Type))
 		default:
 			lacking = append(lacking, c.Name)
 		}
@@ -198,7 +198,7 @@ func create(d *dialect.Dialect, t Table) string {
 			columns = append(columns, "CONSTRAINT "+d.Quote(indexName(d, t.Name, u.Suffix))+" UNIQUE ("+u.list(d)+")")
 		}
 	}
-	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)%s", d.Quote(t.Name), strings.Join(columns, ", "), d.TableOptions)
+	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)%s", d.Table(t.Name), strings.Join(columns, ", "), d.TableOptions)
 }
 
 // indexes returns the statements for the unique keys of t that are not in have.
@@ -208,7 +208,7 @@ func indexes(d *dialect.Dialect, t Table, have [][]string) (statements []string)
 			continue
 		}
 		statements = append(statements, fmt.Sprintf("CREATE UNIQUE INDEX %s ON %s (%s)",
-			d.Quote(indexName(d, t.Name, u.Suffix)), d.Quote(t.Name), u.list(d)))
+			d.Table(indexName(d, t.Name, u.Suffix)), d.Quote(t.Name), u.list(d)))
 	}
 	return statements
 }

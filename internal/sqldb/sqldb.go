@@ -127,14 +127,23 @@ func Transact(ctx context.Context, db *sql.DB, d *dialect.Dialect, t dialect.Tra
 	if !d.Transacts() { // it needs no connection to say so
 		return errors.ErrUnsupported
 	}
-	return OnConn(ctx, db, func(conn Execer) error { return d.Transact(ctx, conn.(*sql.Conn), t) })
+	return OnConn(ctx, db, d, func(conn Execer) error { return d.Transact(ctx, conn.(*sql.Conn), t) })
 }
 
 // OnConn runs statement, which is one, on a connection of db's: on another one if it
-// fails as its server takes no writes.
-func OnConn(ctx context.Context, db *sql.DB, statement func(conn Execer) error) error {
+// fails as its server takes no writes. The statement does not wait for locks for long, whatever
+// the DSN says: the caller asks again (Retry), and heeds the end of ctx. The connection goes back
+// as it was.
+func OnConn(ctx context.Context, db *sql.DB, d *dialect.Dialect, statement func(conn Execer) error) error {
 	return OnLiveConn(db, func() error {
-		return pinned(ctx, db, func(conn *sql.Conn) error { return statement(conn) })
+		return pinned(ctx, db, func(conn *sql.Conn) error {
+			restore, err := d.Hasten(ctx, conn)
+			defer func() { _ = restore() }() // what it cannot restore it closes
+			if err != nil {
+				return err
+			}
+			return statement(conn)
+		})
 	})
 }
 

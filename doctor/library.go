@@ -1,0 +1,25 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/sqlelect/election/internal/dialect"
+)
+
+// library looks for another library in this process that opens the database's files.
+func (e *examination) library(context.Context) finding {
+	path, _ := dialect.DatabaseFile(e.identity)
+	opener := e.dialect.Examination.Opener
+	switch n, err := openedTimes(path + opener.Suffix); {
+	case errors.Is(err, os.ErrNotExist):
+		return skipped("there is no %s%s to tell by", path, opener.Suffix)
+	case err != nil:
+		return skipped("%v", err)
+	case n > 1:
+		return failure("this process has %s%s open %d times", path, opener.Suffix, n).because(opener.Means, opener.Do)
+	default:
+		return ok("one, as far as can be seen")
+	}
+}

@@ -1,0 +1,32 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// openedTimes counts this process's descriptors of a file, of which it opens none.
+func openedTimes(path string) (n int, err error) {
+	file, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	const descriptors = "/proc/self/fd"
+	all, err := os.ReadDir(descriptors)
+	if err != nil {
+		return 0, fmt.Errorf("list open files: %w", err)
+	}
+	for _, entry := range all {
+		open, err := os.Stat(filepath.Join(descriptors, entry.Name()))
+		switch {
+		case errors.Is(err, os.ErrNotExist): // closed meanwhile
+		case err != nil:
+			return 0, fmt.Errorf("look at open files: %w", err)
+		case os.SameFile(file, open):
+			n++
+		}
+	}
+	return n, nil
+}
