@@ -75,6 +75,10 @@ func IsRetryable(err error) bool {
 // holds, and what fn writes after it is refused: fn must not ask for READ WRITE. Behind
 // a pooler (PgBouncer) the server refuses texts of several statements.
 //
+// It is READ WRITE, also in a session whose transactions are read-only on PostgreSQL, and
+// cannot be prepared (PREPARE TRANSACTION). The session's settings are as before
+// afterwards, or as fn has set them.
+//
 // Until it ends, no change of leader can be committed (but on Galera). On SQLite no other write
 // of any kind can, renewals included: keep it shorter than RenewInterval, write
 // through tx only, and do not nest two. There it needs the driver's commit and

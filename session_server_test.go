@@ -6,13 +6,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sqlelect/election"
-	"github.com/sqlelect/election/doctor"
 	"github.com/sqlelect/election/internal/dbtest"
 )
 
@@ -112,23 +110,23 @@ func TestTrap28EverySettingAfterEveryCall(t *testing.T) {
 	for _, kind := range storageKinds() {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
-			eachDriverMode(t, func(t *testing.T, db *dbtest.Database) {
+			dbtest.EachDriverMode(t, func(t *testing.T, db *dbtest.Database) {
 				w := newGuardWorld(t, db, kind)
-				s := session{db.Engine, w.db}
-				s.turn(t)
-				id, before := s.id(t), s.state(t)
+				s := dbtest.Session{Engine: db.Engine, Conn: w.db}
+				s.Turn(t)
+				id, before := s.ID(t), s.State(t)
 				for _, call := range append(storageCalls(t, w, kind), guardedCalls(t, w)...) {
 					err := call.run()
 					require.True(t, err == nil || strings.HasPrefix(call.name, "guarded"), "%s: %v", call.name, err) // what those return is others' matter
-					requireIdle(t, w.db)
-					after := s.state(t)
-					if s.id(t) != id {
+					dbtest.RequireIdle(t, w.db)
+					after := s.State(t)
+					if s.ID(t) != id {
 						require.True(t, call.closes, "the connection was closed: %s", call.name)
-						s.turn(t)
-						id, before = s.id(t), s.state(t)
+						s.Turn(t)
+						id, before = s.ID(t), s.State(t)
 						continue
 					}
-					require.Empty(t, changed(before, after), call.name)
+					require.Empty(t, dbtest.Changed(before, after), call.name)
 				}
 				if db.Engine == "sqlite" { // no hook refuses what the program commits
 					dbtest.Exec(t, w.db, "DELETE FROM log")
@@ -138,36 +136,15 @@ func TestTrap28EverySettingAfterEveryCall(t *testing.T) {
 	}
 }
 
-// A pool of several has no connection that watching, the locks of reigns or the doctor
-// have left otherwise than a new one is.
+// A pool of several has no connection that watching, or the locks of reigns, have left
+// otherwise than a new one is.
 func TestTrap28EverySessionOfAPool(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
 		if db.Direct != nil {
 			t.Skip("no session of its own")
 		}
-		const size = 4
-		fresh, err := db.Open(t).Conn(t.Context())
-		require.NoError(t, err)
-		defer func() { require.NoError(t, fresh.Close()) }()
-		handle := db.Open(t)
-		handle.SetMaxOpenConns(size)
-		handle.SetMaxIdleConns(size)
-		unchanged := func(what string) {
-			t.Helper()
-			for range size { // at once: each has one of its own
-				conn, err := handle.Conn(t.Context())
-				require.NoError(t, err)
-				defer func() { require.NoError(t, conn.Close()) }()
-				state := session{db.Engine, conn}.state(t)
-				want := session{db.Engine, fresh}.state(t)
-				for _, own := range []string{"setting PSEUDO_THREAD_ID", "session temporary tables", "session prepared statements"} {
-					delete(state, own)
-					delete(want, own)
-				}
-				require.Empty(t, changed(want, state), what)
-			}
-		}
+		handle, unchanged := db.OpenFresh(t)
 		s := openSQL(t, handle)
 		mustLead(t, s, "a")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -179,12 +156,6 @@ func TestTrap28EverySessionOfAPool(t *testing.T) {
 		}
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
-		unchanged("Watch")
-		if db.Name == "sqlite-memory" {
-			return
-		}
-		_, err = doctor.Examine(t.Context(), handle, doctor.Options{Timeout: 5 * time.Second})
-		require.NoError(t, err)
-		unchanged("doctor")
+		unchanged()
 	})
 }

@@ -1,7 +1,6 @@
-package election_test
+package dbtest
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"maps"
@@ -12,31 +11,27 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sqlelect/election/internal/dbtest"
+	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// All that can be asked of a session: every setting, each turned away from its default,
-// what the server keeps for it, and what the driver believes of it.
-
-// session is a connection as a program finds it in its pool.
-type session struct {
-	engine string
-	conn   interface {
-		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	}
+// Session is a connection as a program finds it in its pool: all that can be asked of it,
+// every setting, what the server keeps for it, and what the driver believes of it.
+type Session struct {
+	Engine string
+	// Conn is a *sql.Conn, or a *sql.DB whose pool has one connection.
+	Conn sqldb.Execer
 }
 
 // backslashes is a parameter that goes wrong in the wrong escape mode.
 const backslashes = `\' OR 1=1 -- "\\`
 
-// state is all of it, by name. The parameter comes first: the driver forgets what it
+// State is all of it, by name. The parameter comes first: the driver forgets what it
 // believed with the answer to the first statement.
-func (s session) state(t *testing.T) map[string]string {
+func (s Session) State(t testing.TB) map[string]string {
 	t.Helper()
 	state := map[string]string{}
 	add := func(kind, query string, args ...any) {
-		rows, err := s.conn.QueryContext(t.Context(), query, args...)
+		rows, err := s.Conn.QueryContext(t.Context(), query, args...)
 		require.NoError(t, err, query)
 		defer func() { require.NoError(t, rows.Close()) }()
 		for rows.Next() {
@@ -46,7 +41,7 @@ func (s session) state(t *testing.T) map[string]string {
 		}
 		require.NoError(t, rows.Err())
 	}
-	switch s.engine {
+	switch s.Engine {
 	case "mysql":
 		add("driver", "SELECT 'parameter', ?", backslashes)
 		add("setting", "SELECT variable_name, session_value FROM information_schema.system_variables WHERE session_value IS NOT NULL")
@@ -68,6 +63,7 @@ func (s session) state(t *testing.T) map[string]string {
 		add("session", "SELECT 'schemas', current_schemas(true)::text")
 	default:
 		add("driver", "SELECT 'parameter', ?", backslashes)
+		// (A listener's counter of commits, data_version, is no setting.)
 		for pragma := range sqlitePragmas {
 			add("setting", "SELECT '"+pragma+"', * FROM pragma_"+pragma)
 		}
@@ -77,13 +73,13 @@ func (s session) state(t *testing.T) map[string]string {
 	return state
 }
 
-// id tells the session from every other one.
-func (s session) id(t *testing.T) (id string) {
+// ID tells the session from every other one.
+func (s Session) ID(t testing.TB) (id string) {
 	t.Helper()
 	query := map[string]string{
 		"mysql": "SELECT CONNECTION_ID()", "postgres": "SELECT pg_backend_pid()", "sqlite": "SELECT COALESCE(MAX(name), '') FROM temp.sqlite_master",
-	}[s.engine]
-	rows, err := s.conn.QueryContext(t.Context(), query)
+	}[s.Engine]
+	rows, err := s.Conn.QueryContext(t.Context(), query)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, rows.Close()) }()
 	require.True(t, rows.Next())
@@ -91,17 +87,17 @@ func (s session) id(t *testing.T) (id string) {
 	return id
 }
 
-// turn gives every setting that a program may change another value than its own, where
+// Turn gives every setting that a program may change another value than its own, where
 // there is one under which statements still do what they say.
-func (s session) turn(t *testing.T) {
+func (s Session) Turn(t testing.TB) {
 	t.Helper()
 	turned := 0
 	for _, statement := range s.turns(t) {
-		if _, err := s.conn.ExecContext(t.Context(), statement); err == nil {
+		if _, err := s.Conn.ExecContext(t.Context(), statement); err == nil {
 			turned++
 		}
 	}
-	require.Greater(t, turned, map[string]int{"mysql": 90, "postgres": 100, "sqlite": 10}[s.engine])
+	require.Greater(t, turned, map[string]int{"mysql": 90, "postgres": 100, "sqlite": 10}[s.Engine])
 }
 
 // sqlitePragmas are the ones that belong to a connection.
@@ -112,10 +108,10 @@ var sqlitePragmas = map[string]string{
 	"checkpoint_fullfsync": "1", "fullfsync": "1", "legacy_alter_table": "1", "defer_foreign_keys": "0", "query_only": "0",
 }
 
-func (s session) turns(t *testing.T) (statements []string) {
+func (s Session) turns(t testing.TB) (statements []string) {
 	t.Helper()
 	var query string
-	switch s.engine {
+	switch s.Engine {
 	case "mysql":
 		statements = []string{
 			"SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES,ANSI_QUOTES,PIPES_AS_CONCAT,HIGH_NOT_PRECEDENCE,IGNORE_SPACE,NO_UNSIGNED_SUBTRACTION'",
@@ -143,7 +139,7 @@ func (s session) turns(t *testing.T) (statements []string) {
 		}
 		return append(statements, fmt.Sprintf("CREATE TEMPORARY TABLE session_%x (x)", rand.Uint64()))
 	}
-	rows, err := s.conn.QueryContext(t.Context(), query)
+	rows, err := s.Conn.QueryContext(t.Context(), query)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, rows.Close()) }()
 	for rows.Next() {
@@ -155,8 +151,8 @@ func (s session) turns(t *testing.T) (statements []string) {
 	return statements
 }
 
-// changed lists what is not as it was.
-func changed(before, after map[string]string) (names []string) {
+// Changed lists what is not as it was.
+func Changed(before, after map[string]string) (names []string) {
 	all := maps.Clone(before)
 	maps.Copy(all, after)
 	for name := range all {
@@ -167,8 +163,8 @@ func changed(before, after map[string]string) (names []string) {
 	return names
 }
 
-// requireIdle fails unless the driver believes that no transaction is open.
-func requireIdle(t *testing.T, db *sql.DB) {
+// RequireIdle fails unless the driver believes that no transaction is open.
+func RequireIdle(t testing.TB, db *sql.DB) {
 	t.Helper()
 	conn, err := db.Conn(t.Context())
 	require.NoError(t, err)
@@ -181,16 +177,45 @@ func requireIdle(t *testing.T, db *sql.DB) {
 	}))
 }
 
-// eachDriverMode runs a test in every way in which drivers can be told to send
+// OpenFresh returns a new handle whose pool keeps its four connections, and a function that
+// fails the test unless each of them is as a connection of another handle is, which has
+// been used for nothing.
+func (d *Database) OpenFresh(t testing.TB) (handle *sql.DB, unchanged func()) {
+	t.Helper()
+	const size = 4
+	own := []string{"setting PSEUDO_THREAD_ID", "session temporary tables", "session prepared statements"}
+	fresh, err := d.Open(t).Conn(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = fresh.Close() })
+	handle = d.Open(t)
+	handle.SetMaxOpenConns(size)
+	handle.SetMaxIdleConns(size)
+	return handle, func() {
+		t.Helper()
+		want := Session{d.Engine, fresh}.State(t)
+		for range size { // all at once, so that each is looked at
+			conn, err := handle.Conn(t.Context())
+			require.NoError(t, err)
+			defer func() { require.NoError(t, conn.Close()) }()
+			state := Session{d.Engine, conn}.State(t)
+			for _, name := range own {
+				state[name] = want[name]
+			}
+			require.Empty(t, Changed(want, state))
+		}
+	}
+}
+
+// EachDriverMode runs a test in every way in which drivers can be told to send
 // statements, on every engine.
-func eachDriverMode(t *testing.T, run func(t *testing.T, db *dbtest.Database)) {
+func EachDriverMode(t *testing.T, run func(t *testing.T, db *Database)) {
 	t.Helper()
 	modes := map[string][]string{
 		"mysql":    {"", "interpolateParams=true", "multiStatements=true", "clientFoundRows=true", "interpolateParams=true&multiStatements=true&clientFoundRows=true&parseTime=true"},
 		"postgres": {"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"},
 		"sqlite":   {""},
 	}
-	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+	Each(t, func(t *testing.T, db *Database) {
 		if db.Direct != nil || strings.HasSuffix(db.Name, "found-rows") {
 			t.Skip("no session of its own, or a mode")
 		}
