@@ -209,11 +209,10 @@ func (e electionRows) memberUpdate(c memberChange) dialect.Statement {
 // existing rows as insertRow does: where only INSERT IGNORE can, that would cut values
 // which the columns cannot hold. There an existing row is an error of the statement.
 func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c memberChange) error {
-	query := e.sql(e.dialect.BoundedWrite + "INSERT INTO % (id, leader_id, record, version, election, slot) VALUES (?, ?, ?, ?, ?, ?) " +
-		e.dialect.SkipExisting)
 	const draws = 20 // as in insertRow
 	for range draws {
-		n, err := sqldb.Exec(ctx, q, query, e.dialect.Args(rowID(), c.id, c.text, *c.to, e.election, memberSlot(c.id))...)
+		insert := e.memberInsert(c)
+		n, err := sqldb.Exec(ctx, q, e.sql(insert.Query), e.dialect.Args(insert.Args...)...)
 		if n == 1 || err != nil && dialect.Classify(err) != dialect.Conflict {
 			return err
 		}
@@ -225,4 +224,16 @@ func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c member
 		}
 	}
 	return fmt.Errorf("no free id for the entry of %q", c.id)
+}
+
+// memberInsert adds the row; where it exists, or the id that was drawn, it adds none or
+// fails as a conflict.
+func (e electionRows) memberInsert(c memberChange) dialect.Statement {
+	return dialect.Statement{
+		Query: e.dialect.BoundedWrite + "INSERT INTO % (id, leader_id, record, version, election, slot) VALUES (?, ?, ?, ?, ?, ?) " +
+			e.dialect.SkipExisting,
+		Args: []any{rowID(), c.id, c.text, *c.to, e.election, memberSlot(c.id)},
+		// Which of both it is, is found out step by step.
+		Missed: fmt.Errorf("the entry of %q exists, or its row's id: %w", c.id, errors.ErrUnsupported),
+	}
 }

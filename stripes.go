@@ -44,7 +44,7 @@ func (e electionRows) writeStripes(ctx context.Context, tx *sql.Tx, c change) er
 		return err
 	}
 	s := e.stripesUpdate(c)
-	n, err := sqldb.Exec(ctx, tx, e.sql(s.Query), s.Args...)
+	n, err := sqldb.Exec(ctx, tx, e.sql(s.Query), e.dialect.Args(s.Args...)...)
 	if err != nil || n >= int64(e.dialect.Stripes) {
 		return err
 	}
