@@ -88,7 +88,8 @@ func TestLimitOfTheUserIsWaitedFor(t *testing.T) {
 		config.User, config.Passwd = user, "pw"
 		limited := *db
 		limited.DSN = config.FormatDSN()
-		dbtest.Begin(t, limited.OpenSingle(t))
+		other := limited.OpenSingle(t)
+		require.NoError(t, other.Ping())
 		handle, result := limited.Open(t), make(chan error, 1)
 		_, err = handle.Exec("SELECT 1")
 		require.ErrorContains(t, err, "1226")
@@ -96,7 +97,7 @@ func TestLimitOfTheUserIsWaitedFor(t *testing.T) {
 			_, err := election.NewSQLStorage(handle, "")
 			result <- err
 		}()
-		dbtest.Exec(t, admin, "KILL USER "+user)
+		require.NoError(t, other.Close())
 		require.NoError(t, <-result)
 	})
 }
