@@ -2,6 +2,7 @@ package election_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -59,6 +60,7 @@ func slowLinkRow(b *testing.B, db *dbtest.Database, trip time.Duration) {
 		members.Go(func() { _ = e.RunElection(ctx) })
 		if id == "a" {
 			led = (<-started).Sub(began)
+			fmt.Printf("%s, %v: open %v, lead %v\n", db.Name, trip, open.Round(time.Millisecond), led.Round(time.Millisecond))
 		}
 	}
 	for len(electors[0].GetMembers()) < 2 { // both have joined
@@ -68,6 +70,7 @@ func slowLinkRow(b *testing.B, db *dbtest.Database, trip time.Duration) {
 	began := time.Now()
 	_ = electors[0].ResignLeader(ctx, time.Millisecond)
 	over := (<-started).Sub(began)
+	fmt.Printf("%s, %v: hand over %v\n", db.Name, trip, over.Round(time.Millisecond))
 
 	patience, err := time.ParseDuration(os.Getenv("SLOW_LINK_FOR"))
 	if err != nil {
@@ -95,6 +98,6 @@ func slowLinkRow(b *testing.B, db *dbtest.Database, trip time.Duration) {
 			running = false
 		}
 	}
-	b.Logf("%s, %v: open %v, lead %v, hand over %v, led %.1f%% in %d reigns after that", db.Name, trip, open.Round(time.Millisecond),
+	fmt.Printf("%s, %v: open %v, lead %v, hand over %v, led %.1f%% in %d reigns after that\n", db.Name, trip, open.Round(time.Millisecond),
 		led.Round(time.Millisecond), over.Round(time.Millisecond), 100*float64(with)/float64(seen), len(started))
 }
