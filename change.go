@@ -19,7 +19,7 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 	case change.newLeader || change.version == 0 || change.member.id != "":
 		err = e.applyWhole(ctx, change)
 		class := dialect.Classify(err)
-		if errors.Is(err, errors.ErrUnsupported) || class.Undone() || class == dialect.Stale {
+		if errors.Is(err, errors.ErrUnsupported) || class.Undone() || class == dialect.Stale || class == dialect.Conflict {
 			err = e.applyStepwise(ctx, change)
 		}
 	default:
@@ -36,13 +36,22 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 
 // applyWhole sends a change of leader as a whole, in one round trip, while nobody is in its
 // way. Its error wraps errors.ErrUnsupported where that cannot be done, or some row is missing,
-// and is of class Retry where somebody is, or Stale; nothing is changed then.
+// and is of class Retry where somebody is, or Stale, or Conflict where a new row's key is taken;
+// nothing is changed then.
 func (e electionRows) applyWhole(ctx context.Context, c change) error {
-	if !c.newLeader || c.version == 0 || c.member.id != "" && c.member.from == nil || !e.grown.Load() {
+	if !c.newLeader || !e.grown.Load() {
 		return errors.ErrUnsupported
 	}
-	statements := []dialect.Statement{e.leaderUpdate(c), e.stripesUpdate(c)} // in the order of replace
-	if c.member.id != "" {
+	var statements []dialect.Statement // in the order of replace
+	if c.version == 0 {
+		statements = append(statements, e.rowInsert(leaderRowID, leaderSlot), e.rowInsert(recordRowID, recordSlot))
+	}
+	statements = append(statements, e.leaderUpdate(c), e.stripesUpdate(c))
+	switch {
+	case c.member.id == "":
+	case c.member.from == nil:
+		statements = append(statements, e.memberInsert(c.member))
+	default:
 		statements = append(statements, e.memberUpdate(c.member))
 	}
 	err := sqldb.Transact(ctx, e.db, e.dialect, dialect.Transaction{

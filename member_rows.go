@@ -210,13 +210,10 @@ func (e electionRows) memberUpdate(c memberChange) dialect.Statement {
 // existing rows as insertRow does: where only INSERT IGNORE can, that would cut values
 // which the columns cannot hold. There an existing row is an error of the statement.
 func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c memberChange) error {
-	version, args := e.dialect.Written(*c.to, c.id, c.text)
-	query := e.sql(e.dialect.BoundedWrite + "INSERT INTO % (id, leader_id, record, version, election, slot) VALUES (?, ?, ?, " + version + ", ?, ?) " +
-		e.dialect.SkipExisting)
 	const draws = 20 // as in insertRow
 	for range draws {
-		values := slices.Concat([]any{rowID(), c.id, c.text}, args, []any{e.election, memberSlot(c.id)})
-		n, err := sqldb.Exec(ctx, q, query, e.dialect.Args(values...)...)
+		query, args := e.memberInsert(c).Query()
+		n, err := sqldb.Exec(ctx, q, e.sql(query), e.dialect.Args(args...)...)
 		if n == 1 || err != nil && dialect.Classify(err) != dialect.Conflict {
 			return err
 		}
@@ -228,4 +225,17 @@ func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c member
 		}
 	}
 	return fmt.Errorf("no free id for the entry of %q", c.id)
+}
+
+// memberInsert adds the row; where it exists, or the id that was drawn, it adds none or
+// fails as a conflict.
+func (e electionRows) memberInsert(c memberChange) dialect.Statement {
+	version, args := e.dialect.Written(*c.to, c.id, c.text)
+	return dialect.Statement{
+		Write: e.dialect.BoundedWrite + "INSERT INTO % (id, leader_id, record, version, election, slot) VALUES (?, ?, ?, " + version + ", ?, ?) " +
+			e.dialect.SkipExisting,
+		Args: slices.Concat([]any{rowID(), c.id, c.text}, args, []any{e.election, memberSlot(c.id)}),
+		// Which of both it is, is found out step by step.
+		Missed: fmt.Errorf("the entry of %q exists, or its row's id: %w", c.id, errors.ErrUnsupported),
+	}
 }

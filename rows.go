@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sqlelect/election/internal/dialect"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
@@ -178,12 +179,21 @@ func (e electionRows) updateWithMember(ctx context.Context, record *Record, isLe
 
 // insert adds a row with the given leader and version, unless it exists.
 func (e electionRows) insert(ctx context.Context, tx *sql.Tx, id, slot int, leader string, version int64) error {
-	values := newRow{"id": id, "leader_id": leader, "version": version}
-	if e.election != "" {
-		values["id"], values["election"], values["slot"] = nil, e.election, slot
-	}
-	_, err := e.insertRow(ctx, tx, e.row(id, slot), values)
+	_, err := e.insertRow(ctx, tx, e.row(id, slot), e.newRow(id, slot, leader, version))
 	return err
+}
+
+func (e electionRows) newRow(id, slot int, leader string, version int64) newRow {
+	if e.election == "" {
+		return newRow{"id": id, "leader_id": leader, "version": version}
+	}
+	return newRow{"id": nil, "leader_id": leader, "version": version, "election": e.election, "slot": slot}
+}
+
+// rowInsert adds a row that says nothing yet, unless it exists, or the id that was drawn.
+func (e electionRows) rowInsert(id, slot int) dialect.Statement {
+	values := e.newRow(id, slot, "", 0)
+	return dialect.Statement{Write: e.insertQuery(values), Args: values.args()}
 }
 
 // newRow is the row to insert, by column. Where id is nil, it is drawn.
@@ -191,19 +201,10 @@ type newRow map[string]any
 
 // insertRow adds a row to the table unless r exists, and reports whether it did.
 func (e electionRows) insertRow(ctx context.Context, q sqldb.Execer, r row, values newRow) (bool, error) {
-	columns := slices.Sorted(maps.Keys(values))
-	query := e.sql(e.dialect.InsertNew + " % (" + strings.Join(columns, ", ") + ") VALUES (?" +
-		strings.Repeat(", ?", len(columns)-1) + ") " + e.dialect.SkipExisting)
+	query := e.sql(e.insertQuery(values))
 	const draws = 20 // of an id: each finds it taken with a chance of rows / 2³¹
 	for range draws {
-		args := make([]any, len(columns))
-		for i, column := range columns {
-			args[i] = values[column]
-			if column == "id" && args[i] == nil {
-				args[i] = rowID()
-			}
-		}
-		n, err := sqldb.Exec(ctx, q, query, e.dialect.Args(args...)...)
+		n, err := sqldb.Exec(ctx, q, query, e.dialect.Args(values.args()...)...)
 		if err != nil || n > 0 || values["id"] != nil {
 			return n > 0, err
 		}
@@ -213,6 +214,25 @@ func (e electionRows) insertRow(ctx context.Context, q sqldb.Execer, r row, valu
 		}
 	}
 	return false, fmt.Errorf("no free id for a row of %v", e)
+}
+
+func (v newRow) columns() []string { return slices.Sorted(maps.Keys(v)) }
+
+// args are the values in the order of columns, with a new id where it is to be drawn.
+func (v newRow) args() (args []any) {
+	for _, column := range v.columns() {
+		arg := v[column]
+		if column == "id" && arg == nil {
+			arg = rowID()
+		}
+		args = append(args, arg)
+	}
+	return args
+}
+
+func (e electionRows) insertQuery(values newRow) string {
+	columns := values.columns()
+	return e.dialect.InsertNew + " % (" + strings.Join(columns, ", ") + ") VALUES " + in(len(columns)) + " " + e.dialect.SkipExisting
 }
 
 func (e electionRows) count(ctx context.Context, q sqldb.Execer, r row) (n int64, err error) {

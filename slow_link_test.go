@@ -17,7 +17,7 @@ import (
 type slowLink struct {
 	election.Storage
 	trip time.Duration
-	cut  bool // the next call finds its connection gone, and sets up another one
+	cut  bool // the connection is gone: a call sets up another one, which is lost with the call
 	hang bool // the next call finds it silent
 }
 
@@ -27,7 +27,7 @@ const setUp = 6
 func (s *slowLink) call(ctx context.Context) error {
 	trips := time.Duration(1)
 	if s.cut {
-		s.cut, trips = false, setUp+1
+		trips = setUp + 1
 	}
 	if s.hang {
 		s.hang = false
@@ -35,6 +35,7 @@ func (s *slowLink) call(ctx context.Context) error {
 	}
 	select {
 	case <-time.After(trips * s.trip): // virtual time
+		s.cut = false
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

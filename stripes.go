@@ -44,7 +44,7 @@ func (e electionRows) writeStripes(ctx context.Context, tx *sql.Tx, c change) er
 		return err
 	}
 	query, args := e.stripesUpdate(c).Query()
-	n, err := sqldb.Exec(ctx, tx, e.sql(query), args...)
+	n, err := sqldb.Exec(ctx, tx, e.sql(query), e.dialect.Args(args...)...)
 	if err != nil || n >= int64(e.dialect.Stripes) {
 		return err
 	}

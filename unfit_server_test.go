@@ -70,10 +70,16 @@ func TestTrap28UnfitSessions(t *testing.T) {
 		for _, unfit := range []struct{ setting, value string }{
 			{"autocommit", "0"}, {"completion_type", "CHAIN"}, {"completion_type", "'RELEASE'"},
 			{"sql_mode", "'EMPTY_STRING_IS_NULL'"}, {"sql_mode", "'STRICT_ALL_TABLES,EMPTY_STRING_IS_NULL'"},
+			{"sql_select_limit", "1"}, {"sql_select_limit", "1000"}, {"character_set_client", "latin1"}, {"character_set_results", "latin1"},
 		} {
 			handle := withSettings(t, db, map[string]string{unfit.setting: unfit.value}, nil).Open(t)
 			_, err := kind.open(handle, "", "")
 			require.ErrorContains(t, err, "the session's setting "+unfit.setting+" must", unfit.value)
+		}
+		_, err := kind.open(withSettings(t, db, map[string]string{"max_join_size": "1"}, nil).Open(t), "", "")
+		require.ErrorContains(t, err, "the session's setting max_join_size")
+		for _, fit := range []map[string]string{{"charset": "latin1"}, {"charset": "utf8"}, {"character_set_results": "NULL"}} {
+			kind.must(t, withSettings(t, db, fit, nil).Open(t))
 		}
 	})
 }

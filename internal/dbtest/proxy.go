@@ -24,6 +24,7 @@ type Proxy struct {
 	mode    proxyMode
 	delay   time.Duration
 	idle    time.Duration // 0: no limit
+	login   int           // round trips of a new connection
 	changed chan struct{} // closed at the next change of mode
 	links   map[*link]bool
 }
@@ -66,7 +67,7 @@ func NewProxy(t testing.TB, network, target string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &Proxy{network: network, target: target, listener: listener,
+	p := &Proxy{network: network, target: target, listener: listener, login: 1,
 		changed: make(chan struct{}), links: map[*link]bool{}}
 	var running sync.WaitGroup
 	running.Go(func() { p.accept(&running) })
@@ -102,6 +103,20 @@ func (p *Proxy) Pass() { p.set(passing, 0) }
 // Delay lets each packet through d later, in both directions, and a new connection
 // after one more round trip.
 func (p *Proxy) Delay(d time.Duration) { p.set(delaying, d) }
+
+// Login makes a new connection wait for more round trips while packets are delayed, as TLS
+// and SCRAM do: trips is how many beside those that its client sees.
+func (p *Proxy) Login(trips int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.login = 1 + trips
+}
+
+func (p *Proxy) logins() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return 2 * p.login
+}
 
 // Swallow lets nothing through, not even the end of a connection: like a network
 // that loses every packet. What was sent meanwhile arrives if Pass comes later.
@@ -150,7 +165,7 @@ func (p *Proxy) accept(running *sync.WaitGroup) {
 
 // serve forwards one connection in both directions until both have ended.
 func (p *Proxy) serve(client net.Conn) {
-	for range 2 { // the handshake of the transport
+	for range p.logins() { // the handshake of the transport, and more
 		if !p.gate(time.Now()) {
 			_ = client.Close()
 			return

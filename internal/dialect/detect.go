@@ -143,7 +143,7 @@ func settings(ctx context.Context, q Queryer, of string, names ...string) (value
 	ask := "'" + strings.Join(names, "', '") + "'"
 	rows, err := q.QueryContext(ctx, "SHOW GLOBAL "+of+" WHERE Variable_name IN ("+ask+")")
 	if err != nil {
-		return nil, fmt.Errorf("ask for %s: %w", ask, err)
+		return nil, fmt.Errorf("ask for %s: %w", ask, explainLook(err))
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	values = map[string]string{}

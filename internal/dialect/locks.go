@@ -10,9 +10,9 @@ import (
 	"strconv"
 )
 
-// errNoLocks: whoever speaks so like another engine is a relative of it, and the guard
+// ErrNoLocks: whoever speaks so like another engine is a relative of it, and the guard
 // would not hold there.
-var errNoLocks = errors.New("the database engine is not supported: what one transaction has written, another one may lock")
+var ErrNoLocks = errors.New("the database engine is not supported: it does not keep what one transaction has written from another one's lock")
 
 // CheckLocks returns an error if the server does not lock the rows of that quoted table
 // as the guard needs. It asks only where the name that the server calls itself by says too
@@ -26,6 +26,11 @@ func (d *Dialect) CheckLocks(ctx context.Context, db *sql.DB, conn *sql.Conn, ta
 	if !d.unsure || db.Stats().MaxOpenConnections == 1 {
 		return nil
 	}
+	other, err := db.Conn(ctx) // first: that there are too many says nothing of locks
+	if err != nil {
+		return fmt.Errorf("try a lock: %w", err)
+	}
+	defer func() { _ = other.Close() }() // fails for one that has broken
 	id := strconv.Itoa(1<<20 + rand.IntN(math.MaxInt32-1<<20))
 	defer Discard(conn)
 	for _, statement := range []string{"BEGIN", "INSERT INTO " + table + " (id, leader_id, version) VALUES (" + id + ", '', 0)"} {
@@ -39,14 +44,14 @@ func (d *Dialect) CheckLocks(ctx context.Context, db *sql.DB, conn *sql.Conn, ta
 	}
 	// MariaDB, which has other words for it, passes over the first comment and reads the second.
 	lock := "SELECT COUNT(*) FROM " + table + " WHERE id = " + id + " /*!80000 FOR SHARE NOWAIT */ /*M! LOCK IN SHARE MODE NOWAIT */"
-	err := db.QueryRowContext(ctx, lock).Scan(new(int))
-	switch {
+	err = other.QueryRowContext(ctx, lock).Scan(new(int))
+	switch _, answered := mysqlNumber(err); {
 	case err == nil:
-		return errNoLocks
+		return ErrNoLocks
 	case Classify(err) == Retry:
 		return nil
-	case Classify(err) == Fatal:
-		return fmt.Errorf("%w: %w", errNoLocks, err)
+	case answered:
+		return fmt.Errorf("%w: %w", ErrNoLocks, err)
 	}
 	return fmt.Errorf("try a lock: %w", err)
 }

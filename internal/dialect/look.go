@@ -56,12 +56,13 @@ func (d *Dialect) Look(ctx context.Context, q Queryer, table string) (s Sight, e
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	keys := map[string][]string{}
 	for rows.Next() {
-		var kind, name string
+		var kind string
 		var place int
-		var value sql.NullString
-		if err := rows.Scan(&kind, &name, &place, &value); err != nil {
+		var index, value sql.NullString // in an unfit session an empty string may be NULL
+		if err := rows.Scan(&kind, &index, &place, &value); err != nil {
 			return s, err
 		}
+		name := index.String
 		switch lower := strings.ToLower(value.String); kind {
 		case sightSession:
 			s.UnfitSession = value.String

@@ -157,10 +157,11 @@ func gatePostgres(ctx context.Context, tx *sql.Tx, table, election string, wait 
 }
 
 // postgresLiteral writes a value into a statement's text, whatever the setting
-// of standard_conforming_strings.
+// of standard_conforming_strings. It is converted as a parameter would be: where the
+// client's encoding is not that of the bytes that the driver sends, the rows hold what came of it.
 func postgresLiteral(arg any) string {
 	if s, ok := arg.(string); ok {
-		return "convert_from(decode('" + hex.EncodeToString([]byte(s)) + "', 'hex'), 'UTF8')"
+		return "convert_from(decode('" + hex.EncodeToString([]byte(s)) + "', 'hex'), pg_client_encoding())"
 	}
 	return fmt.Sprint(arg)
 }

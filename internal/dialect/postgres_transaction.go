@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,8 +14,12 @@ import (
 
 // transactPostgres sends one batch, of which the server works off one statement after the
 // other, COMMIT included. It needs pgx itself: behind a wrapper, the statements go through
-// that one by one.
+// that one by one. So they do where a row is new: an INSERT has no condition by which it
+// could be left out.
 func transactPostgres(ctx context.Context, conn *sql.Conn, t Transaction) error {
+	if slices.ContainsFunc(t.Statements, func(s Statement) bool { return s.Where == "" }) {
+		return errors.ErrUnsupported
+	}
 	var err error
 	raw := conn.Raw(func(dc any) error {
 		c, ok := dc.(interface{ Conn() *pgx.Conn })

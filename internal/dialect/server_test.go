@@ -55,7 +55,7 @@ func TestServerIdentifiers(t *testing.T) {
 func TestClassifyServerCodes(t *testing.T) {
 	t.Parallel()
 	for class, numbers := range map[Class][]uint16{
-		Conflict: {1062}, Retry: {1213, 1205, 1020, 3572, 3101, 1040, 1203}, Ambiguous: {1180, 1053, 1927, 1317, 2006, 2013},
+		Conflict: {1062}, Retry: {1213, 1205, 1020, 3572, 3101, 1040, 1203, 1226}, Ambiguous: {1180, 1053, 1927, 1317, 2006, 2013},
 		Elsewhere: {1290, 1836, 1792, 1047}, Fatal: {1146, 1054, 1142, 1044, 1045, 1064, 1235}, Unknown: {65000},
 	} {
 		for _, n := range numbers {
@@ -125,5 +125,5 @@ func TestLiterals(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "id = 2 AND a = x'27203f' AND v = 7",
 		inline("id = ? AND a = ? AND v = ?", []any{2, "' ?", int64(7)}, mysqlLiteral))
-	assert.Equal(t, "a = convert_from(decode('27', 'hex'), 'UTF8')", inline("a = ?", []any{"'"}, postgresLiteral))
+	assert.Equal(t, "a = convert_from(decode('27', 'hex'), pg_client_encoding())", inline("a = ?", []any{"'"}, postgresLiteral))
 }

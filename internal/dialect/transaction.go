@@ -14,9 +14,9 @@ import (
 // Statement writes rows of one table: SQL with question marks for its arguments, each an
 // int, an int64 or a string, and a % for the quoted table.
 type Statement struct {
-	Write string // UPDATE or DELETE, without its condition
+	Write string // UPDATE or DELETE, without its condition, or an INSERT
 	Args  []any  // of Write
-	Where string // the condition
+	Where string // the condition; "" for an INSERT
 	Rows  []any  // the arguments of Where
 	// Missed is the error if it finds no row; nil: it need not find any.
 	Missed error
@@ -24,6 +24,9 @@ type Statement struct {
 
 // Query is all of the statement, and its arguments.
 func (s Statement) Query() (query string, args []any) {
+	if s.Where == "" {
+		return s.Write, s.Args
+	}
 	return s.Write + " WHERE " + s.Where, append(slices.Clip(s.Args), s.Rows...)
 }
 
