@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,7 @@ type electionTable struct {
 	// members that leave have to be.
 	removes atomic.Bool
 	shared  shared
+	last    *sql.Stmt // of dialect.Last
 }
 
 // openTable detects the engine, and creates or grows the table where needed.
@@ -85,7 +87,20 @@ func openTable(ctx context.Context, db *sql.DB, name string) (*electionTable, er
 	if t.quoted, err = sqldb.Qualified(ctx, db, d, name); err != nil {
 		return nil, err
 	}
-	return t, sqldb.Unfit(ctx, db, d, name)
+	if err := sqldb.Unfit(ctx, db, d, name); err != nil {
+		return nil, err
+	}
+	return t, sqldb.Retry(ctx, t.prepareLast(ctx))
+}
+
+// prepareLast prepares a statement that goes when the table is not used any more.
+func (t *electionTable) prepareLast(ctx context.Context) func() error {
+	return func() (err error) {
+		if t.last, err = t.dialect.Last(ctx, t.db); t.last != nil {
+			runtime.AddCleanup(t, func(last *sql.Stmt) { _ = last.Close() }, t.last)
+		}
+		return err
+	}
 }
 
 // schema is DO's columns and those that tell elections apart.

@@ -74,6 +74,7 @@ type Dialect struct {
 	rolledBack  func(error) bool
 	identity    func(context.Context, *sql.DB) (string, error)
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
+	last        string // see Last
 	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
 	listen      func(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error)
 	reignLock   func(Subject, Reign) ReignLock

@@ -40,6 +40,7 @@ func SQLite() *Dialect {
 		rolledBack: rolledBackSQLite,
 		identity:   identitySQLite,
 		fence:      fenceSQLite,
+		last:       "SELECT 1",
 		listen:     listenSQLite,
 	}
 }
