@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,7 @@ type electionTable struct {
 	removes atomic.Bool
 	shared  shared
 	turns   *sqldb.Turns // at the one lock for all that write, where there is one
+	last    *sql.Stmt    // of dialect.Last
 }
 
 // openTable detects the engine, and creates or grows the table where needed, in as few
@@ -69,7 +71,10 @@ func openTable(db *sql.DB, name string) (t *electionTable, err error) {
 		t, err = openTableOn(ctx, db, conn, name)
 		return err
 	})
-	return t, err
+	if err != nil {
+		return nil, err
+	}
+	return t, sqldb.Retry(ctx, t.prepareLast(ctx)) // the pool may have one connection only, which is free now
 }
 
 func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (*electionTable, error) {
@@ -104,6 +109,16 @@ func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (
 	}
 	t.identity, t.quoted = seen.Identity, sqldb.Qualified(d, seen, name)
 	return t, sqldb.Step(ctx, func(ctx context.Context) error { return d.CheckLocks(ctx, db, conn, t.quoted) })
+}
+
+// prepareLast prepares a statement that goes when the table is not used any more.
+func (t *electionTable) prepareLast(ctx context.Context) func() error {
+	return func() (err error) {
+		if t.last, err = t.dialect.Last(ctx, t.db); t.last != nil {
+			runtime.AddCleanup(t, func(last *sql.Stmt) { _ = last.Close() }, t.last)
+		}
+		return err
+	}
 }
 
 // schema is DO's columns and those that tell elections apart.

@@ -25,8 +25,8 @@ type Txn struct {
 	*sql.Tx
 	conn *sql.Conn
 	over bool
-	// last is closed by whoever ends the transaction, after the driver's ROLLBACK or COMMIT.
-	// Nil: this transaction is not awaited.
+	// last is a statement in the transaction, which sql.Tx closes when the driver's COMMIT or
+	// ROLLBACK has returned. Nil: nobody waits for that.
 	last *sql.Stmt
 }
 
@@ -57,7 +57,7 @@ func (t *Txn) Rollback() error {
 }
 
 // End ends the transaction, if nobody else has, and reports whether it is known to be over.
-// After awaitable it always is, as End waits for whoever else ends it.
+// After Watch it always is, as End waits for whoever else ends it.
 func (t *Txn) End() (over bool) {
 	if !t.over {
 		_ = t.Rollback()
@@ -72,11 +72,28 @@ func (t *Txn) End() (over bool) {
 			_, _ = pause(context.Background(), time.Millisecond, nil)
 		}
 	}
+	if t.over && t.last != nil {
+		_ = t.last.Close() // database/sql does not on a broken connection
+	}
 	return t.over
 }
 
-// awaitable lets End wait, at the price of a prepared statement: a round trip on a server.
-func (t *Txn) awaitable(ctx context.Context) (err error) {
-	t.last, err = t.PrepareContext(ctx, "SELECT 1")
+// Watch lets End wait, if last is not nil: it is one of Dialect.Last. It is called once,
+// before anybody else knows of the transaction.
+func (t *Txn) Watch(ctx context.Context, last *sql.Stmt) error {
+	if last == nil {
+		return nil
+	}
+	t.last = t.StmtContext(ctx, last)
+	_, err := t.last.ExecContext(ctx)
 	return err
+}
+
+// Last prepares a statement for Txn.Watch, or nil where that would cost a round trip in
+// each transaction. It belongs to db, so that database/sql closes it with each connection.
+func (d *Dialect) Last(ctx context.Context, db *sql.DB) (*sql.Stmt, error) {
+	if d.last == "" {
+		return nil, nil
+	}
+	return db.PrepareContext(ctx, d.last)
 }
