@@ -1,6 +1,6 @@
 # The checks themselves stand in .ci/run; this is their index.
 .DEFAULT_GOAL := help
-.PHONY: help test race short vet lint fuzz bench demo sim chaos mutants cross ci cover fmt tidy
+.PHONY: help test race short vet lint fuzz bench demo sim chaos mutants cross ci nightly cover fmt tidy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ cross: ## build for other platforms (CROSS="os/arch ...")
 
 ci: ## everything that CI runs
 	.ci/run
+
+nightly: ## what takes hours: all mutants, chaos, clusters, 20,000 worlds, PostgreSQL 17 and 18
+	.ci/run nightly
 
 cover: ## test coverage by function, in cover.out
 	go test -coverpkg=./... -coverprofile=cover.out ./...

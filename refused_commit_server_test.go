@@ -155,3 +155,34 @@ func TestCutBehindTheBackIsNotRetryable(t *testing.T) {
 		}
 	})
 }
+
+// What ends the session at COMMIT may end it after the commit, and says nothing of the outcome.
+func TestSessionThatEndsAtCommit(t *testing.T) {
+	t.Parallel()
+	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		if db.Engine != "postgres" {
+			t.Skip("there nothing runs at COMMIT")
+		}
+		w := newGuardWorld(t, db, kind)
+		dbtest.Exec(t, w.otherDB, "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS "+
+			"$$BEGIN IF NEW.entry = 'terminated' THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; PERFORM pg_sleep(20); RETURN NULL; END$$")
+		dbtest.Exec(t, w.otherDB, "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON log DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "+
+			"WHEN (NEW.entry IN ('terminated', 'timed out')) EXECUTE FUNCTION linger()")
+		ends := map[string]string{"terminated": "SELECT 1"}
+		var version int
+		require.NoError(t, w.otherDB.QueryRow("SELECT current_setting('server_version_num')::int").Scan(&version))
+		if version >= 170000 { // then it is 25P04
+			ends["timed out"] = "SET LOCAL transaction_timeout = 300"
+		}
+		for entry, statement := range ends {
+			err := guarded(t.Context(), w.a, "a", func(tx *sql.Tx) error {
+				_, err := tx.Exec(statement)
+				return errors.Join(err, write(tx, entry))
+			})
+			require.ErrorIs(t, err, election.ErrOutcomeUnknown, entry)
+			assert.False(t, election.IsRetryable(err), entry)
+			assert.NotContains(t, w.entries(t), entry)
+			requireUsable(t, w)
+		}
+	})
+}

@@ -6,6 +6,10 @@
 // one of its own. Otherwise they are skipped, unless ELECTION_TEST_REQUIRE, a list
 // such as "sqlite,mysql,postgres,pgbouncer", names them: then the test fails.
 //
+// ELECTION_TEST_POSTGRES_BIN names a directory of PostgreSQL's programs that are to be
+// used instead of those installed. ELECTION_TEST_ONLY, a list such as "postgres", leaves
+// all other engines out.
+//
 // PgBouncer is one more, in front of that PostgreSQL, where it is installed; it takes
 // the right to create databases.
 package dbtest
@@ -106,7 +110,11 @@ func Servers(t testing.TB) (databases []*Database) {
 
 func each(t *testing.T, engines []engine, run func(t *testing.T, db *Database)) {
 	t.Helper()
+	only := os.Getenv("ELECTION_TEST_ONLY")
 	for _, e := range engines {
+		if only != "" && !slices.Contains(strings.Split(only, ","), e.name) {
+			continue
+		}
 		databases, missing := e.setup(t)
 		if len(databases) == 0 {
 			t.Run(e.name, func(t *testing.T) { skipUnlessRequired(t, e.name, missing) })

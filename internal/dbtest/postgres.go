@@ -96,9 +96,8 @@ func startPostgres() (*server, error) {
 
 // postgresProgram is the server, with what makes it faster or safer.
 func postgresProgram(durability string) (p program, err error) {
-	dirs := postgresDirs()
-	daemon, ok := find(dirs, "postgres")
-	initdb, found := find(append([]string{filepath.Dir(daemon)}, dirs...), "initdb")
+	daemon, ok := findPostgres("postgres")
+	initdb, found := findPostgres("initdb", filepath.Dir(daemon))
 	if !ok || !found {
 		return p, fmt.Errorf("postgres, initdb: %w", ErrNoServer)
 	}
@@ -112,6 +111,18 @@ func postgresProgram(durability string) (p program, err error) {
 		serve: fmt.Sprintf(`'%s' -D data -p "$PORT" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
 			%s -c max_connections=500`, daemon, durability),
 	}, nil
+}
+
+// postgresBin names a directory of PostgreSQL's programs, of another version perhaps
+// than what is installed.
+const postgresBin = "ELECTION_TEST_POSTGRES_BIN"
+
+// findPostgres is find for a program that comes with the server, perhaps near another one.
+func findPostgres(name string, near ...string) (path string, found bool) {
+	if dir := os.Getenv(postgresBin); dir != "" { // and no other: two versions must not be mixed
+		return findFile([]string{dir}, name)
+	}
+	return find(append(near, postgresDirs()...), name)
 }
 
 // postgresDirs are where Debian keeps the servers, the latest version first.

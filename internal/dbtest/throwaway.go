@@ -3,7 +3,7 @@ package dbtest
 import (
 	"fmt"
 	"net/url"
-	"path/filepath"
+	"os"
 	"strings"
 	"testing"
 
@@ -32,8 +32,11 @@ func (d *Database) Standby(t testing.TB, settings ...string) *Database {
 	t.Helper()
 	u, err := url.Parse(d.DSN)
 	require.NoError(t, err)
+	backup, ok := findPostgres("pg_basebackup")
+	if !ok && os.Getenv(postgresBin) != "" {
+		t.Skip("no pg_basebackup in " + postgresBin)
+	}
 	return d.at(t, "postgres", func(daemon string) program {
-		backup, _ := find(append([]string{filepath.Dir(daemon)}, postgresDirs()...), "pg_basebackup")
 		return program{
 			prepare: fmt.Sprintf(`'%s' -D data -R -X stream --no-sync -c fast -h 127.0.0.1 -p %s -U %s`,
 				backup, u.Port(), u.User.Username()),
@@ -67,7 +70,10 @@ func (d *Database) at(t testing.TB, name string, prepared func(daemon string) pr
 	u, err := url.Parse(d.DSN)
 	require.NoError(t, err)
 	own := keep(t, name, func() (*server, error) {
-		daemon, ok := find(append(postgresDirs(), "/usr/sbin", "/usr/local/bin"), name)
+		daemon, ok := findPostgres(name)
+		if name != "postgres" {
+			daemon, ok = find([]string{"/usr/sbin", "/usr/local/bin"}, name)
+		}
 		if !ok {
 			return nil, fmt.Errorf("%s: %w", name, ErrNoServer)
 		}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -22,10 +23,14 @@ const (
 
 // Open opens the database that dsn names, without connecting. A DSN is
 //
-//	sqlite:path/to/file.db                 SQLite, with settings fit for an election
+//	sqlite:path/to/file.db                 SQLite, with settings fit for an election; sqlite://path is the same
 //	file:path/to/file.db?…                 SQLite, the same unless the parameters say otherwise
 //	mysql://user:password@host:port/db?…   MariaDB or MySQL, with parameters of go-sql-driver
 //	postgres://user:password@host:port/db?…   PostgreSQL, with parameters of pgx
+//
+// A host is a name, an IPv4 address, or an IPv6 address in brackets. A server behind a
+// Unix socket is named by a parameter instead: mysql://user@/db?socket=/path/of/socket,
+// postgres://user@/db?host=/directory/of/socket.
 //
 // No error shows its secrets.
 func Open(dsn string) (*sql.DB, error) {
@@ -45,7 +50,7 @@ func OpenAsIs(dsn string) (*sql.DB, error) {
 	}
 	if driverName == sqliteDriver {
 		if source = dsn; !strings.HasPrefix(dsn, "file:") {
-			source = FileDSN(strings.TrimPrefix(dsn, "sqlite:"))
+			source = FileDSN(sqlitePath(strings.TrimPrefix(dsn, "sqlite:")))
 		}
 		if !strings.Contains(source, "mode=") {
 			source = withParameter(source, "mode=rw")
@@ -75,7 +80,7 @@ func parse(dsn string) (driverName, source string, err error) {
 	}
 	switch scheme {
 	case "sqlite":
-		return sqliteDriver, withPragmas(FileDSN(rest)), nil
+		return sqliteDriver, withPragmas(FileDSN(sqlitePath(rest))), nil
 	case "file":
 		return sqliteDriver, withPragmas(dsn), nil
 	case "mysql", "mariadb":
@@ -86,6 +91,15 @@ func parse(dsn string) (driverName, source string, err error) {
 	}
 	// It is not named: in a DSN of another form it could hold the password.
 	return "", "", errors.New("unknown scheme; there are sqlite:, file:, mysql: and postgres:")
+}
+
+// sqlitePath is the path that follows sqlite:, also where somebody has made a URL of it,
+// in which no host stands.
+func sqlitePath(rest string) string {
+	if path := strings.TrimPrefix(rest, "//"); path != "" {
+		return path
+	}
+	return rest
 }
 
 // errURL does not tell which part is wrong: it could be one of the password.
@@ -119,8 +133,36 @@ func mysqlSource(dsn string) (string, error) {
 		return "", errors.New("the driver takes no user name with a colon")
 	}
 	password, _ := u.User.Password()
-	return user + ":" + password + "@tcp(" + u.Host + ")/" + url.PathEscape(database) +
-		"?" + strings.ReplaceAll(u.RawQuery, "/", "%2F"), nil
+	address, query, err := mysqlAddress(u)
+	if err != nil {
+		return "", err
+	}
+	return user + ":" + password + "@" + address + "/" + url.PathEscape(database) +
+		"?" + strings.ReplaceAll(query, "/", "%2F"), nil
+}
+
+// mysqlAddress is where u's server listens, as the driver writes it, and what is left of
+// u's parameters.
+func mysqlAddress(u *url.URL) (address, query string, err error) {
+	parameters := strings.Split(u.RawQuery, "&")
+	i := slices.IndexFunc(parameters, func(p string) bool { return strings.HasPrefix(p, "socket=") })
+	if i < 0 {
+		host := u.Host
+		if u.Port() == "" && strings.HasSuffix(host, "]") { // the driver takes the last number for one
+			host += ":3306"
+		}
+		return "tcp(" + host + ")", u.RawQuery, nil
+	}
+	socket, err := url.QueryUnescape(strings.TrimPrefix(parameters[i], "socket="))
+	switch {
+	case err != nil || socket == "":
+		return "", "", errURL
+	case strings.ContainsAny(socket, "@()"):
+		return "", "", errors.New("the driver takes no path of a socket with @, ( or )")
+	case u.Host != "" && u.Host != "localhost":
+		return "", "", errors.New("the DSN names both a host and a socket")
+	}
+	return "unix(" + socket + ")", strings.Join(slices.Delete(parameters, i, i+1), "&"), nil
 }
 
 // FileDSN is the SQLite URI of the file at path, which may hold any character

@@ -31,9 +31,21 @@ func TestMySQLSource(t *testing.T) {
 			assert.Equal(t, "'+00:00'", config.Params["time_zone"])
 		}
 	}
-	source, err := mysqlSource("mysql://host/db")
-	require.NoError(t, err)
-	config, err := mysql.ParseDSN(source)
-	require.NoError(t, err)
-	assert.Equal(t, []string{"", "", "host:3306", "db"}, []string{config.User, config.Passwd, config.Addr, config.DBName})
+	for dsn, want := range map[string][]string{
+		"mysql://host/db":        {"", "", "tcp", "host:3306", "db"},
+		"mysql://u@[fe80::1]/db": {"u", "", "tcp", "[fe80::1]:3306", "db"},
+		"mysql://u:p@/db?timeout=1s&socket=/run/a%20b/x.sock": {"u", "p", "unix", "/run/a b/x.sock", "db"},
+		"mysql://localhost/db?socket=%2Frun%2Fx.sock":         {"", "", "unix", "/run/x.sock", "db"},
+	} {
+		source, err := mysqlSource(dsn)
+		require.NoError(t, err, dsn)
+		config, err := mysql.ParseDSN(source)
+		require.NoError(t, err, source)
+		assert.Equal(t, want, []string{config.User, config.Passwd, config.Net, config.Addr, config.DBName})
+		assert.Empty(t, config.Params, "the server would take what is left for its own settings")
+	}
+	for _, dsn := range []string{"mysql://host/db?socket=/x", "mysql:///db?socket=", "mysql:///db?socket=%zz", "mysql:///db?socket=/a)b"} {
+		_, err := mysqlSource(dsn)
+		require.Error(t, err, dsn)
+	}
 }

@@ -3,14 +3,20 @@ package sqldb_test
 import (
 	"database/sql"
 	"errors"
+	"io"
+	"net"
+	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sqlelect/election/internal/dbtest"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
@@ -63,6 +69,90 @@ func TestOpen(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.NotContains(t, err.Error(), "geheim")
 	}
+}
+
+// A relative path is one, in each form, and never begins at the root.
+func TestRelativePaths(t *testing.T) {
+	t.Chdir(t.TempDir())
+	dir, err := os.Getwd()
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir("sub", 0o755))
+	for dsn, want := range map[string]string{
+		"sqlite:a.db": "a.db", "sqlite:./b.db": "b.db", "sqlite://c.db": "c.db", "sqlite:sub/d.db": "sub/d.db",
+		"sqlite://sub/e.db": "sub/e.db", "sqlite:sub/../f.db": "f.db", "file:g.db": "g.db",
+		"sqlite:" + filepath.Join(dir, "h.db"): "h.db", "sqlite://" + filepath.Join(dir, "i.db"): "i.db",
+	} {
+		for _, open := range []func(string) (*sql.DB, error){sqldb.Open, sqldb.OpenAsIs} {
+			db, err := open(dsn)
+			require.NoError(t, err)
+			var file string
+			require.NoError(t, db.QueryRow("SELECT file FROM pragma_database_list").Scan(&file), dsn)
+			require.NoError(t, db.Close())
+			real, err := filepath.EvalSymlinks(dir)
+			require.NoError(t, err)
+			assert.Equal(t, filepath.Join(real, want), file, dsn)
+		}
+	}
+}
+
+// forward passes connections on to a server that listens elsewhere.
+func forward(t *testing.T, network, address, target string) net.Addr {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Skipf("no %s: %v", network, err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", target)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
+			go func() { _, _ = io.Copy(client, server); _ = client.Close() }()
+		}
+	}()
+	return l.Addr()
+}
+
+// Servers are reached by IPv6 and through Unix sockets.
+func TestAddressesOfServers(t *testing.T) {
+	t.Parallel()
+	ping := func(t *testing.T, dsn string) {
+		t.Helper()
+		db, err := sqldb.Open(dsn)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, db.Close()) }()
+		require.NoError(t, db.Ping(), dsn)
+	}
+	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
+		if db.Engine == "postgres" {
+			u, err := url.Parse(db.DSN)
+			require.NoError(t, err)
+			target, socket := u.Host, filepath.Join(t.TempDir(), ".s.PGSQL.5432")
+			u.Host = forward(t, "tcp6", "[::1]:0", target).String()
+			ping(t, u.String())
+			forward(t, "unix", socket, target)
+			u.Host = ""
+			ping(t, u.String()+"&host="+filepath.Dir(socket))
+			return
+		}
+		config, err := mysql.ParseDSN(db.DSN)
+		require.NoError(t, err)
+		socket := filepath.Join(t.TempDir(), "server.sock")
+		u := url.URL{Scheme: "mysql", User: url.UserPassword(config.User, config.Passwd), Path: "/" + config.DBName}
+		u.Host = forward(t, "tcp6", "[::1]:0", config.Addr).String()
+		ping(t, u.String())
+		forward(t, "unix", socket, config.Addr)
+		u.Host, u.RawQuery = "", "socket="+socket
+		ping(t, u.String())
+	})
 }
 
 func TestRedact(t *testing.T) {
