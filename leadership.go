@@ -2,6 +2,7 @@ package election
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,9 @@ type Leadership struct {
 	scope string
 	// guardTook, if set, is told how long each guarded transaction of this reign took.
 	guardTook func(time.Duration)
+	// copied, if set, turns true when the process of this reign finds that it was copied and
+	// that its copy goes on: the database cannot tell the two apart.
+	copied *atomic.Bool
 	// patience, if set, is endPatience in this reign.
 	patience time.Duration
 }
@@ -59,6 +63,9 @@ func leadershipIn(ctx context.Context, scope string) (Leadership, bool) {
 	l, ok := ctx.Value(leadershipKey{}).(Leadership)
 	return l, ok
 }
+
+// isCopys reports whether l has passed to a copy of this process.
+func (l Leadership) isCopys() bool { return l.copied != nil && l.copied.Load() }
 
 // holds reports whether l is a reign of the member id.
 func (l Leadership) holds(id string) bool {

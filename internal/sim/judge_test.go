@@ -22,7 +22,7 @@ func newCourt() court {
 	member := func(id string) *process {
 		dice := rand.New(rand.NewPCG(1, 1))
 		return &process{
-			id: id, machine: newMachine(1, dice), acquired: map[uint64]uint64{},
+			id: id, seat: newSeat(newMachine(1, dice), dice, dice), acquired: map[uint64]uint64{},
 			lease: lease{renewInterval: time.Second, allowed: time.Second},
 		}
 	}
@@ -66,13 +66,13 @@ func TestJudge(t *testing.T) {
 		}, ""},
 		"while the first is stopped": {func(c court) {
 			c.leads(c.a, 1)
-			c.a.machine.stop(time.Minute, false)
+			c.a.machine().stop(time.Minute, false)
 			second(30)
 			c.leads(c.b, 2)
 		}, ""},
 		"long after the first was stopped": {func(c court) {
 			c.leads(c.a, 1)
-			c.a.machine.stop(time.Minute, true)
+			c.a.machine().stop(time.Minute, true)
 			second(62)
 			c.leads(c.b, 2)
 		}, "G2"},

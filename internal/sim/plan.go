@@ -22,6 +22,7 @@ type plan struct {
 	older    bool // a member of the first version takes part
 	overruns bool // callbacks get stuck
 	twins    bool // a second process runs under a member's ID
+	clones   bool // processes are cloned while they run
 	apart    bool // members' entries can be kept apart from the record,
 	mixed    bool // but not by all of them
 	rings    bool // members are told of changes of leader, mostly
@@ -63,6 +64,7 @@ func newPlan(dice *rand.Rand, members int, length time.Duration) plan {
 	p.older = !p.loses && dice.IntN(8) == 0
 	p.overruns = dice.IntN(4) == 0
 	p.twins = dice.IntN(4) == 0
+	p.clones = dice.IntN(5) == 0
 	p.apart = dice.IntN(4) > 0
 	p.mixed = dice.IntN(4) == 0
 	p.rings = dice.IntN(2) == 0

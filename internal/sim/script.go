@@ -39,12 +39,12 @@ func (w *world) happen() {
 	some := func(leases float64) time.Duration {
 		return 1 + time.Duration(w.dice.Float64()*leases*float64(p.lease.duration))
 	}
-	switch kind := w.dice.IntN(17); {
+	switch kind := w.dice.IntN(18); {
 	case kind < 3:
 		p.crash()
 	case kind < 5:
 		w.trace.add(p.id, "shut down", 0, 0)
-		p.cancel()
+		p.both(func(p *process) { p.cancel() })
 	case kind < 7:
 		w.resign(p, some(2))
 	case kind < 9:
@@ -68,6 +68,12 @@ func (w *world) happen() {
 		w.lose()
 	case kind == 16 && w.plan.twins:
 		w.twins = append(w.twins, w.start(m.id, w.newMachine(w.newDice())))
+	case kind == 17 && w.plan.clones:
+		after := time.Duration(0)
+		if w.plan.stops {
+			after = some(2)
+		}
+		w.clone(p, after, w.dice.IntN(2) == 0)
 	}
 }
 
@@ -97,19 +103,23 @@ const askTimeout = 30 * time.Second
 
 func (w *world) resign(p *process, pause time.Duration) {
 	w.trace.add(p.id, "resigns for", uint64(pause), 0)
-	w.running.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
-		defer cancel()
-		_ = p.elector.ResignLeader(ctx, pause)
+	p.both(func(p *process) {
+		w.running.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+			defer cancel()
+			_ = p.elector.ResignLeader(ctx, pause)
+		})
 	})
 }
 
 func (w *world) transfer(p *process, to string) {
 	w.trace.add(p.id, "transfers to "+to, 0, 0)
-	w.running.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
-		defer cancel()
-		_ = p.elector.TransferLeader(ctx, to)
+	p.both(func(p *process) {
+		w.running.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+			defer cancel()
+			_ = p.elector.TransferLeader(ctx, to)
+		})
 	})
 }
 
@@ -123,7 +133,7 @@ func (w *world) rest() {
 	w.plan.faults = Faults{Delay: restDelay, Stale: w.plan.faults.Stale, Age: w.plan.faults.Age, Lag: restLag}
 	w.crashGuests()
 	for _, m := range w.members {
-		w.wait(m.machine.idle())
+		w.wait(m.machine.idle() + time.Millisecond)
 		m.process.link.set(func(f *fates) { f.faults, f.cutTo = w.plan.faults, time.Time{} })
 	}
 	w.wait(askTimeout) // whatever was asked for has happened or was given up
@@ -218,7 +228,6 @@ func (w *world) replaceCrashed() {
 	if w.dice.IntN(2) == 0 {
 		for _, m := range w.members {
 			if m.process == r.process {
-				synctest.Wait() // both draw from the machine's dice: one after the other
 				m.process = w.start(m.id, m.machine)
 				synctest.Wait() // it looks by now: else it might, or might not, be asked before
 				w.resign(m.process, 2*w.longestLease())
