@@ -119,7 +119,7 @@ func (p *process) both(do func(*process)) {
 // goes on after a while, with clocks that have stood still, or not.
 func (w *world) clone(p *process, after time.Duration, frozen bool) {
 	s := p.shadow
-	if s == nil || !s.isShadow() || s.hasEnded() {
+	if s == nil || !s.isShadow() || s.hasEnded() || p.machine().idle() > 0 {
 		return
 	}
 	synctest.Wait() // all that happens in this moment has happened
@@ -129,10 +129,10 @@ func (w *world) clone(p *process, after time.Duration, frozen bool) {
 	}
 	w.trace.add(p.id, "is cloned, after", uint64(after), 0)
 	p.mu.Lock()
-	seen, reigns, acquired := p.seen, p.reigns, maps.Clone(p.acquired)
+	seen, reigns, told, acquired := p.seen, p.reigns, maps.Clone(p.told), maps.Clone(p.acquired)
 	p.mu.Unlock()
 	s.mu.Lock()
-	s.seen, s.reigns, s.acquired = seen, reigns, acquired
+	s.seen, s.reigns, s.told, s.acquired = seen, reigns, told, acquired
 	s.dice = w.newDice()
 	s.mu.Unlock()
 	s.seat.move(p.machine().copy(after, frozen), w.newDice(), w.newDice())

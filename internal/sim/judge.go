@@ -130,7 +130,7 @@ func (j *judge) acquired(p *process, term uint64) {
 // sends judges an acquisition on its way: what its process has read counts, not
 // what it may read before the commit.
 func (j *judge) sends(p *process, record *election.Record) {
-	if seen, _ := p.hasSeen(); record.LeaderID == p.id && record.Term != 0 && record.Term <= seen {
+	if seen := p.hasSeen(); record.LeaderID == p.id && record.Term != 0 && record.Term <= seen {
 		j.fail("G1: %s acquires term %d although it has read of term %d", p.id, record.Term, seen)
 	}
 }
@@ -250,8 +250,7 @@ func (j *judge) excused(r *reign, p *process) bool {
 	case !r.over.IsZero() && time.Since(r.over) > first.lease.allowed:
 		return true // a callback that takes longer than the formula allows
 	case j.lostAt.After(r.start):
-		_, reign := p.hasSeen()
-		return reign < r.term // lost writes, to a member that had not read of them
+		return !p.knows(r.term) // lost writes, to a member that had not read of them
 	}
 	return false
 }

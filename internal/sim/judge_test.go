@@ -22,7 +22,7 @@ func newCourt() court {
 	member := func(id string) *process {
 		dice := rand.New(rand.NewPCG(1, 1))
 		return &process{
-			id: id, seat: newSeat(newMachine(1, dice), dice, dice), acquired: map[uint64]uint64{},
+			id: id, seat: newSeat(newMachine(1, dice), dice, dice), acquired: map[uint64]uint64{}, told: map[uint64]bool{},
 			lease: lease{renewInterval: time.Second, allowed: time.Second},
 		}
 	}

@@ -58,13 +58,13 @@ func (m *machine) at(now time.Time) clock.Instant {
 	}
 }
 
-// copy is another machine in the same state. If it goes on only after a while, either
+// copy is another machine in the same state; m runs. If it goes on only after a while, either
 // its clocks have stood still meanwhile, or not.
 func (m *machine) copy(after time.Duration, frozen bool) *machine {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := &machine{rate: m.rate, tireless: m.tireless, born: m.born, base: m.base, step: m.step, slept: m.slept,
-		dozedAt: m.dozedAt, idleTo: m.idleTo, stops: m.stops, stopped: m.stopped}
+		stops: m.stops, stopped: m.stopped}
 	if after > 0 {
 		c.stops++
 		c.idleTo = time.Now().Add(after)

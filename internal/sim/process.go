@@ -35,6 +35,7 @@ type process struct {
 	seen     uint64            // the highest term that a read has told it, and
 	reigns   uint64            // that of a reign, not of a floor
 	acquired map[uint64]uint64 // by term: the history in which that was committed
+	told     map[uint64]bool   // the term floors that a read has told it
 	calls    int               // of its storage, so far
 	writes   int               // guarded ones
 }
@@ -72,7 +73,7 @@ func (w *world) startAs(id string, m *machine, o origins, t *tape, original *pro
 	dice := w.diceOf(o.own)
 	p := &process{
 		world: w, id: id, seat: newSeat(m, w.diceOf(o.seat), w.diceOf(o.tokens)), dice: dice, lease: w.plan.drawLease(dice, m.rate),
-		ended: make(chan struct{}), acquired: map[uint64]uint64{}, tape: t, original: original,
+		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, tape: t, original: original,
 	}
 	p.link = &link{wire: wire{fates: fates{dice: w.diceOf(o.fates), faults: w.plan.faults}}, process: p, backend: w.backend()}
 	ctx, cancel := context.WithCancel(clock.With(context.Background(), p.seat))
@@ -159,12 +160,23 @@ func (p *process) saw(r *election.Record) {
 	defer p.mu.Unlock()
 	p.seen = max(p.seen, r.Term, r.TermFloor)
 	p.reigns = max(p.reigns, r.Term)
+	if r.TermFloor > r.Term {
+		p.told[r.TermFloor] = true
+	}
 }
 
-func (p *process) hasSeen() (term, reign uint64) {
+func (p *process) hasSeen() (term uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.seen, p.reigns
+	return p.seen
+}
+
+// knows reports whether a read has told p of the reign of that term: it had begun by then,
+// or others have left word of it.
+func (p *process) knows(term uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reigns >= term || p.told[term]
 }
 
 // acquires takes note of the history in which p acquired term.

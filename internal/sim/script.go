@@ -65,7 +65,7 @@ func (w *world) happen() {
 		w.trace.add(p.id, "stops for", uint64(d), 0)
 		m.machine.stop(d, asleep)
 	case kind == 15 && w.plan.loses:
-		w.lose()
+		w.loss()
 	case kind == 16 && w.plan.twins:
 		w.twins = append(w.twins, w.start(m.id, w.newMachine(w.newDice())))
 	case kind == 17 && w.plan.clones:
@@ -82,9 +82,41 @@ func (w *world) cut(m *member, d time.Duration, hole bool) {
 	m.process.link.set(func(f *fates) { f.cutTo, f.hole = time.Now().Add(d), hole })
 }
 
-// lose makes the database forget some changes, or all, or the leader's entry.
+// loss is a loss of history. The leader may not hear of it for a while, and another member
+// may come anew meanwhile, who knows nothing but what the others have told the record.
+func (w *world) loss() {
+	leader := w.judge.last()
+	w.lose()
+	some := func(d time.Duration) time.Duration { return time.Duration(w.dice.Int64N(int64(d))) }
+	var others []*member
+	for _, m := range w.members {
+		if leader == nil || m.process != leader.process {
+			others = append(others, m)
+		} else if w.dice.IntN(3) > 0 {
+			w.cut(m, leader.process.lease.duration, w.dice.IntN(2) == 0)
+		}
+	}
+	if leader != nil && len(others) > 0 && w.dice.IntN(2) == 0 {
+		m := others[w.dice.IntN(len(others))]
+		m.process.crash()
+		w.wait(some(leader.process.lease.duration / 2))
+		m.process = w.start(m.id, m.machine)
+	}
+}
+
+// lose makes the database forget some changes, or all, or the leader's entry, or what was
+// written while others went on from before it.
 func (w *world) lose() {
 	switch rows := w.database.Rows(); {
+	case w.dice.IntN(4) == 0 && w.allJoined() && rows.Record != nil:
+		rows.Record.Version += 1 + w.dice.Int64N(5)
+		rows.Record.LeaderID, rows.Record.Members, rows.Record.Nominee = "", nil, nil
+		rows.Record.Term = w.database.Read(0, 0).Term
+		rows.Leader = &LeaderRow{Term: rows.Record.Term}
+		for _, m := range rows.Members {
+			m.Renewals-- // whoever wrote it finds that it is older
+		}
+		w.database.SetRows(rows)
 	case w.dice.IntN(3) == 0:
 		w.database.SetRows(Rows{})
 	case w.dice.IntN(4) == 0:
@@ -97,6 +129,20 @@ func (w *world) lose() {
 		w.database.Back(1 + w.dice.IntN(40))
 	}
 	w.judge.lost(w.database.Read(0, 0))
+}
+
+// allJoined reports whether every process has something in the database that it would miss.
+// (One that has not cannot tell a record that went back, and has grown since, from another.)
+func (w *world) allJoined() bool {
+	if !w.plan.apart || w.plan.mixed || len(w.twins) > 0 {
+		return false
+	}
+	for _, m := range w.members {
+		if e := m.process.elector; !m.process.isDead() && (e == nil || e.Status().RenewedAt.IsZero()) {
+			return false
+		}
+	}
+	return true
 }
 
 const askTimeout = 30 * time.Second
