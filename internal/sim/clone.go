@@ -129,7 +129,7 @@ func (w *world) clone(p *process, after time.Duration, frozen bool) {
 	}
 	w.trace.add(p.id, "is cloned, after", uint64(after), 0)
 	p.mu.Lock()
-	seen, reigns, told, acquired := p.seen, p.reigns, maps.Clone(p.told), maps.Clone(p.acquired)
+	seen, reigns, told, acquired := p.seen, maps.Clone(p.reigns), maps.Clone(p.told), maps.Clone(p.acquired)
 	p.mu.Unlock()
 	s.mu.Lock()
 	s.seen, s.reigns, s.told, s.acquired = seen, reigns, told, acquired

@@ -250,7 +250,7 @@ func (j *judge) excused(r *reign, p *process) bool {
 	case !r.over.IsZero() && time.Since(r.over) > first.lease.allowed:
 		return true // a callback that takes longer than the formula allows
 	case j.lostAt.After(r.start):
-		return !p.knows(r.term) // lost writes, to a member that had not read of them
+		return !p.knows(r) // lost writes, to a member that had not read of them
 	}
 	return false
 }

@@ -32,8 +32,8 @@ type process struct {
 	mu       sync.Mutex
 	dice     *rand.Rand // of the callback and what it starts
 	dead     bool
-	seen     uint64            // the highest term that a read has told it, and
-	reigns   uint64            // that of a reign, not of a floor
+	seen     uint64            // the highest term that a read has told it
+	reigns   map[named]bool    // those that a read has named to it
 	acquired map[uint64]uint64 // by term: the history in which that was committed
 	told     map[uint64]bool   // the term floors that a read has told it
 	calls    int               // of its storage, so far
@@ -73,7 +73,7 @@ func (w *world) startAs(id string, m *machine, o origins, t *tape, original *pro
 	dice := w.diceOf(o.own)
 	p := &process{
 		world: w, id: id, seat: newSeat(m, w.diceOf(o.seat), w.diceOf(o.tokens)), dice: dice, lease: w.plan.drawLease(dice, m.rate),
-		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, tape: t, original: original,
+		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]bool{}, tape: t, original: original,
 	}
 	p.link = &link{wire: wire{fates: fates{dice: w.diceOf(o.fates), faults: w.plan.faults}}, process: p, backend: w.backend()}
 	ctx, cancel := context.WithCancel(clock.With(context.Background(), p.seat))
@@ -159,7 +159,7 @@ func (p *process) saw(r *election.Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen = max(p.seen, r.Term, r.TermFloor)
-	p.reigns = max(p.reigns, r.Term)
+	p.reigns[named{r.LeaderID, r.Term}] = true
 	if r.TermFloor > r.Term {
 		p.told[r.TermFloor] = true
 	}
@@ -171,12 +171,18 @@ func (p *process) hasSeen() (term uint64) {
 	return p.seen
 }
 
-// knows reports whether a read has told p of the reign of that term: it had begun by then,
-// or others have left word of it.
-func (p *process) knows(term uint64) bool {
+// knows reports whether a read has told p of r: it named r's leader in r's term, or others
+// have left word of that term. (A higher term alone may be of a history that knows nothing of r.)
+func (p *process) knows(r *reign) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.reigns >= term || p.told[term]
+	return p.reigns[named{r.process.id, r.term}] || p.told[r.term]
+}
+
+// named is a reign as a record names it.
+type named struct {
+	id   string
+	term uint64
 }
 
 // acquires takes note of the history in which p acquired term.
