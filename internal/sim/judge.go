@@ -218,12 +218,13 @@ func (j *judge) apart(p, s *process) {
 	}
 }
 
-// areClones reports whether a and b have not been two for long.
-func areClones(a, b *process) bool {
-	if b.original == a {
-		a, b = b, a
+// isTwo reports whether the process has been copied, or is a copy, and was alone not long
+// ago: it may not know yet what the other one does in its name.
+func (p *process) isTwo() bool {
+	if s := p.shadow; s != nil {
+		p = s
 	}
-	return a.original == b && time.Since(a.clonedAt) <= a.alike()
+	return !p.clonedAt.IsZero() && time.Since(p.clonedAt) <= p.alike()
 }
 
 func (r *reign) state() string {
@@ -243,8 +244,8 @@ func (j *judge) excused(r *reign, p *process) bool {
 	switch {
 	case first.machine().stoppedSince(r.start) && (!r.over.IsZero() || first.machine().stoppedSince(time.Now().Add(-look))):
 		return true // a process that was stopped
-	case areClones(first, p):
-		return true // neither can know of the other yet
+	case first.isTwo():
+		return true // its copy may have given up what both had
 	case first.lease.allowed < 0:
 		return true // clocks further apart than its configuration has room for
 	case !r.over.IsZero() && time.Since(r.over) > first.lease.allowed:
