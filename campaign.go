@@ -2,8 +2,8 @@ package election
 
 import (
 	"context"
-	cryptorand "crypto/rand"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/sqlelect/election/internal/clock"
@@ -20,11 +20,13 @@ type campaign struct {
 	caller caller
 	scope  string
 	self   participant
+	copied *atomic.Bool // a copy of this process was found; shared with its reigns
 
 	call    *call // under way, or nil
 	round   *call // the Get of the round that call belongs to
 	reign   *reign
-	release *release // after a reign, until the record no longer names it
+	release *release  // after a reign, until the record no longer names it
+	asked   []request // transfers to members that a look at all members may show
 
 	nextRound time.Duration // when to look at the record again
 	routine   bool          // and then only because the own entry is due
@@ -69,8 +71,9 @@ func newCampaign(ctx context.Context, e *elector) *campaign {
 			ctx:     context.WithoutCancel(ctx),
 			timeout: (e.cfg.RenewDeadline - e.cfg.RenewInterval) / changeRounds,
 		},
-		self:      newParticipant(e.cfg, cryptorand.Text()),
+		self:      newParticipant(e.cfg, newNonce(ck)),
 		nextRound: now.Mono, renewAt: now.Mono, lastTick: now,
+		copied:  new(atomic.Bool),
 		clamped: map[string]bool{},
 		woken:   make(chan struct{}, 1),
 	}
@@ -86,6 +89,9 @@ func newCampaign(ctx context.Context, e *elector) *campaign {
 	return c
 }
 
+// newNonce tells this process from all others, copies of it included.
+func newNonce(ck clock.Clock) string { return fmt.Sprintf("%016x%016x", ck.Random(), ck.Random()) }
+
 func (c *campaign) run(ctx context.Context) error {
 	defer c.caller.close(c.clock)
 	defer c.watch()()
@@ -93,6 +99,7 @@ func (c *campaign) run(ctx context.Context) error {
 	for {
 		now := c.clock.Read()
 		c.tick(now)
+		c.reconsider(now)
 		if c.finished(now) {
 			c.publish(StateStopped)
 			return c.exit
@@ -190,7 +197,7 @@ func (c *campaign) stop(now clock.Instant, err, cause error) {
 		return
 	}
 	c.stopping, c.exit = true, err
-	c.left = c.left || c.self.renewals == 0 // nothing was ever written
+	c.left = c.left || c.self.writes == 0 // nothing was ever written
 	c.leaveSoon(now)
 	if k := c.call; k != nil && k.write != nil && k.write.move == moveAcquire {
 		k.cancel() // it may wait for longer than there is time to leave

@@ -1,6 +1,7 @@
 package election
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,7 +23,7 @@ func (c *campaign) begin(k *call, now clock.Instant) bool {
 	}
 	term := k.write.record.Term
 	l := Leadership{
-		Leader: k.write.own.Clone(), Term: term, scope: c.scope, guardTook: c.guardTook(term),
+		Leader: k.write.own.Clone(), Term: term, scope: c.scope, copied: c.copied, guardTook: c.guardTook(term),
 		// A callback that waits for its COMMIT shall have returned before another one starts.
 		patience: min(endPatience, (c.cfg.LeaseDuration-c.cfg.RenewDeadline)/4),
 	}
@@ -148,17 +149,24 @@ func (c *campaign) settleRelease() {
 
 // handle takes in a resignation or transfer.
 func (c *campaign) handle(q request, now clock.Instant) {
+	r := c.reign
+	if q.inside != nil && q.inside != r {
+		q.answer <- errReignOver
+		return
+	}
 	if q.target == "" {
 		c.heldBack = max(c.heldBack, now.Mono+q.pause)
 	}
-	switch r := c.reign; {
-	case q.inside != nil && q.inside != r:
-		q.answer <- nil // a callback that has ended asks: its drain is long over
+	switch {
 	case r != nil && r.overrun:
 		q.answer <- fmt.Errorf("%w: it still runs", ErrCallbackOverrun)
 	case r != nil:
 		if r.cause == nil {
 			h, err := c.handoverFor(q, now)
+			if errors.Is(err, ErrUnknownMember) && c.self.apart && !c.self.watches {
+				c.asked = append(c.asked, q) // the target may be one of those not looked at yet
+				return
+			}
 			if err != nil || h == nil {
 				q.answer <- err
 				return
@@ -180,6 +188,18 @@ func (c *campaign) handle(q request, now clock.Instant) {
 		q.answer <- fmt.Errorf("%w: transfer by %q", ErrNotLeader, c.cfg.ID)
 	default:
 		q.answer <- nil
+	}
+}
+
+// errReignOver: ctx descends from that of a callback that has returned.
+var errReignOver = fmt.Errorf("%w: the reign that the context carries has ended", ErrNotLeader)
+
+// reconsider handles the transfers that wait for a look at all members.
+func (c *campaign) reconsider(now clock.Instant) {
+	asked := c.asked
+	c.asked = nil
+	for _, q := range asked {
+		c.handle(q, now)
 	}
 }
 
@@ -213,6 +233,7 @@ func (c *campaign) mayCampaign(now clock.Instant) bool {
 // want is what the next write shall do.
 func (c *campaign) want(now clock.Instant) want {
 	w := want{
+		leap:     c.clock.Random(),
 		campaign: c.mayCampaign(now),
 		leave:    c.stopping && c.reign == nil,
 		due:      now.Mono >= c.renewAt,

@@ -55,21 +55,24 @@ type Elector interface {
 	// ErrResigned, waits for the callback, and returns nil once the leadership is
 	// released. On a follower it returns nil at once. Called with a ctx descending
 	// from the callback's, it returns once the drain has begun. Errors: ctx.Err(),
-	// ErrCallbackOverrun, or a negative duration.
+	// ErrCallbackOverrun, or a negative duration; with a ctx descending from that of a
+	// callback that has returned, ErrNotLeader, and nothing is changed.
 	ResignLeader(ctx context.Context, duration time.Duration) error
 
 	// TransferLeader gives the leadership up in favour of the live member
 	// memberID, which takes it at its next look at the record. It waits like
-	// ResignLeader, with ErrTransferred as cause. Errors: ErrNotLeader on a
-	// follower, ErrUnknownMember when the target is absent, expired or declines
-	// (the leadership goes on then), those of ResignLeader. A transfer to the leader
+	// ResignLeader, with ErrTransferred as cause. A leader that has just taken over first
+	// waits for its look at all members. Errors: ErrNotLeader on a
+	// follower, ErrUnknownMember when the target is absent, expired or declines, or its ID
+	// is empty (the leadership goes on then), those of ResignLeader. A transfer to the leader
 	// itself returns nil and changes nothing. Nil means that the leadership was
 	// given up, not that the heir has taken it.
 	TransferLeader(ctx context.Context, memberID string) error
 
 	// Observe returns a channel that holds the current Leadership first, then
 	// each change. A slow receiver misses intermediate ones, never the latest.
-	// The channel is closed when ctx ends.
+	// The channel is closed when ctx ends. It is also closed when RunElection returns,
+	// after a last Leadership without a Leader: nothing is known from then on.
 	Observe(ctx context.Context) <-chan Leadership
 
 	// Status returns a snapshot for people and health checks. No I/O.
@@ -133,6 +136,7 @@ func (e *elector) RunElection(ctx context.Context) error {
 	stopEvents := e.events.start(e.cfg.RenewInterval)
 	c := newCampaign(ctx, e)
 	err := c.run(ctx)
+	e.feed.end()
 	close(e.stopped) // before the events are delivered: their receiver may ask something
 	e.events.emit(Event{Kind: EventStopped, Time: c.clock.Now().Time(), MemberID: e.cfg.ID, Err: err})
 	stopEvents()
@@ -225,6 +229,9 @@ func (e *elector) ask(ctx context.Context, r request, whenStopped error) error {
 	select {
 	case e.requests <- r:
 	case <-e.stopped:
+		if r.inside != nil {
+			return errReignOver
+		}
 		return whenStopped
 	case <-done:
 		return ctx.Err()

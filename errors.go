@@ -32,7 +32,8 @@ var (
 
 // Errors of RunElection, ResignLeader and TransferLeader.
 var (
-	// ErrDuplicateMember means that another live process runs with the same ID.
+	// ErrDuplicateMember means that another live process runs with the same ID: also a
+	// copy of this one, such as a snapshot of its machine that was resumed beside it.
 	ErrDuplicateMember = errors.New("election: another live process has the same member ID")
 	// ErrCallbackOverrun means that a LeaderCallback did not return within
 	// StopTimeout after its ctx ended. It may still be running.

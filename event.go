@@ -24,7 +24,7 @@ const (
 	EventLeaseClamped    EventKind = "lease_clamped"    // an entry claims more than MaxLeaseDuration; MemberID
 	EventSuspended       EventKind = "suspended"        // this machine slept for Duration
 	EventGuardSlow       EventKind = "guard_slow"       // a guarded transaction took longer (Duration) than RenewInterval
-	EventDuplicate       EventKind = "duplicate_member" // another live process has this ID
+	EventDuplicate       EventKind = "duplicate_member" // another process has this ID: one that lives, or a copy of this one
 	EventDropped         EventKind = "events_dropped"   // Dropped events were lost before this one
 	EventStopped         EventKind = "stopped"          // RunElection returns; Err
 )

@@ -144,8 +144,14 @@ func (c *claim) readTerm(ctx context.Context) error {
 	if !c.reign.holds(c.leaderID) || c.reign.Term > math.MaxInt64 {
 		return fmt.Errorf("%w: the context's reign is another member's", ErrNotLeader)
 	}
+	if c.reign.isCopys() {
+		return errCopied
+	}
 	return nil
 }
+
+// errCopied: the leader row names this process and its copy alike.
+var errCopied = fmt.Errorf("%w: the reign has passed to a copy of this process", ErrNotLeader)
 
 // guard is the condition that the transaction holds in place.
 func (c *claim) guard(timeout time.Duration) dialect.Claim {
@@ -349,6 +355,8 @@ func (g *guardedTxn) conclude(ctx context.Context, err error) error {
 	case err != nil:
 		g.discard = g.discard || dialect.Classify(err) == dialect.Elsewhere // for the next one to reach the right server
 		return err
+	case g.reign.isCopys():
+		return g.failed(errCopied)
 	}
 	g.committing.Store(true)
 	if err := g.commit(ctx); err != nil {

@@ -11,9 +11,17 @@ func (p *participant) floor(next *Record) uint64 {
 	return 0
 }
 
+// floorLease is for how long whoever first reads of that floor shall wait.
+func (p *participant) floorLease(next *Record) time.Duration {
+	if p.floor(next) == 0 {
+		return 0
+	}
+	return max(p.longest, min(next.FloorLease, MaxLeaseDuration))
+}
+
 // remember lets the record remember what this process does.
 func (p *participant) remember(next *Record) *Record {
-	next.TermFloor = p.floor(next)
+	next.TermFloor, next.FloorLease = p.floor(next), p.floorLease(next)
 	switch {
 	case next.Version == 0:
 		next.History = p.ownNonce
@@ -48,7 +56,7 @@ func (p *participant) wentBack(rec *Record, now time.Duration) bool {
 	case !p.inside || !p.ownRead: // it may be kept apart by now
 		return false
 	case ok:
-		return own.Nonce == p.ownNonce && own.Renewals < p.acked
+		return own.Nonce == p.ownNonce && own.Renewals < p.acked.renewals
 	}
 	return p.joined && !p.expired(p.cfg.ID, now)
 }
@@ -65,7 +73,7 @@ func (p *participant) provesLoss(w *write, base *Record) bool {
 	case w.before == nil:
 		return !p.evicted
 	}
-	return w.before.Nonce == p.ownNonce && w.before.Renewals < p.acked
+	return w.before.Nonce == p.ownNonce && w.before.Renewals < p.acked.renewals
 }
 
 // forget makes this process a newcomer to a history that is not the one it saw.

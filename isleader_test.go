@@ -26,6 +26,8 @@ func (s *steered) Read() clock.Instant { return s.Now() }
 
 func (s *steered) Jitter(time.Duration) time.Duration { return 0 }
 
+func (s *steered) Random() uint64 { return 1 }
+
 func (s *steered) NewTimer(d time.Duration) clock.Timer {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,9 @@ type Leadership struct {
 	scope string
 	// guardTook, if set, is told how long each guarded transaction of this reign took.
 	guardTook func(time.Duration)
+	// copied, if set, turns true when the process of this reign finds that it was copied and
+	// that its copy goes on: the database cannot tell the two apart.
+	copied *atomic.Bool
 	// patience, if set, is endPatience in this reign.
 	patience time.Duration
 }
@@ -79,6 +83,9 @@ func (l Leadership) describe() string {
 	}
 	return fmt.Sprintf("the reign of %s in term %d of %s", leader, l.Term, of)
 }
+
+// isCopys reports whether l has passed to a copy of this process.
+func (l Leadership) isCopys() bool { return l.copied != nil && l.copied.Load() }
 
 // holds reports whether l is a reign of the member id.
 func (l Leadership) holds(id string) bool {

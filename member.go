@@ -25,8 +25,9 @@ type Member struct {
 	// Nonce is drawn at random by each process: two entries with one ID and
 	// different nonces come from two processes. Empty in entries of older members.
 	Nonce string `json:"nonce,omitempty"`
-	// Renewals counts the renewals of this process. Observers judge a lease by
-	// whether this number moves, never by a wall clock.
+	// Renewals grows with each renewal of this process, by a number drawn at random: so a
+	// copy of the process (a snapshot that was resumed) does not go on from it unnoticed.
+	// Observers judge a lease by whether it moves, never by a wall clock.
 	Renewals uint64 `json:"renewals,omitempty"`
 	// Declines is true while the member takes part but does not campaign: it
 	// resigned for a while, backs off, or its last callback still runs.

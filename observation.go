@@ -75,9 +75,14 @@ func (o *observation) isOld(rec *Record) bool { return rec.Version < o.version()
 
 // hear takes in the terms that a record tells of, an old one too: another member
 // may have told it of terms that are gone from it otherwise. If such a term is
-// news, its reign may still last, and the longest lease known is waited for.
+// news, its reign may still last, and the longest lease is waited for that this
+// process has seen, or that the record shows or tells of.
 func (o *observation) hear(rec *Record, now time.Duration) {
 	if rec.TermFloor > max(rec.Term, o.term) {
+		o.longest = max(o.longest, min(rec.FloorLease, MaxLeaseDuration))
+		for _, m := range rec.Members {
+			o.longest = max(o.longest, m.lease(o.ownLease))
+		}
 		o.barred = now + o.longest
 	}
 	o.term = max(o.term, rec.Term, rec.TermFloor)

@@ -35,7 +35,7 @@ type Observer interface {
 	// GetMembers returns copies of the members whose lease is valid here,
 	// sorted by ID. No I/O.
 	GetMembers() []*Member
-	// Observe is as in Elector.
+	// Observe is as in Elector, with Run instead of RunElection.
 	Observe(ctx context.Context) <-chan Leadership
 }
 
@@ -84,6 +84,7 @@ func (o *observer) Run(ctx context.Context) error {
 		return fmt.Errorf("%w: observer", ErrAlreadyRun)
 	}
 	defer o.events.start(o.cfg.PollInterval)()
+	defer o.feed.end()
 	o.clock = clock.From(ctx)
 	o.seen = newObservation("", "", o.cfg.LeaseDuration)
 	if s, ok := o.storage.(scoped); ok {

@@ -18,13 +18,13 @@ type participant struct {
 	observation
 	cfg Config // durations and identity only
 
-	joined   bool                // an own entry is known to have been stored
-	renewals uint64              // of the last entry written
-	acked    uint64              // of the last entry acknowledged
-	written  time.Time           // RenewTime of the last entry written
-	recent   [16]time.Time       // RenewTimes of the last entries written, and
-	ackedAt  time.Time           // of the last one acknowledged, for entries stripped of their nonce
-	terms    map[uint64]struct{} // terms this process tried to acquire
+	joined bool                // an own entry is known to have been stored
+	leap   uint64              // for the next entry: see entry
+	writes uint64              // entries written so far
+	last   ownWrite            // the last entry written
+	acked  ownWrite            // the last one acknowledged
+	recent [32]ownWrite        // the last ones written: of each the outcome may be unknown
+	terms  map[uint64]struct{} // terms this process tried to acquire
 
 	apart   bool    // the storage can keep members' entries apart from the record
 	ownRead bool    // rows tells what is kept there under the own ID, if it can
@@ -45,6 +45,7 @@ func newParticipant(cfg Config, nonce string) participant {
 
 // want is what the elector asks of the next write.
 type want struct {
+	leap     uint64   // drawn at random for this write: see entry
 	campaign bool     // may acquire: no callback runs, nothing keeps it back
 	reign    uint64   // the term in which its callback runs or drains; 0 for none
 	overrun  bool     // that callback did not return: let the lease lapse
@@ -90,11 +91,12 @@ func changesLeader(rec, next *Record) bool {
 // plan decides on the next write. rec is the record that was read, without what is
 // kept apart; it may be older than what was seen before, and is left as it is.
 func (p *participant) plan(rec *Record, now clock.Instant, w want) write {
+	p.leap = w.leap
 	switch whose := p.identify(p.entryIn(rec, p.cfg.ID), now.Mono); {
 	case whose == entryOwn || p.joined && p.isOld(rec):
 		// Under an old record an entry of an earlier process proves no rival.
 		// Writing on it tells a lagging replica from a history that went back.
-	case whose == entryRival:
+	case whose == entryRival || whose == entryClone:
 		return write{move: moveDuplicate}
 	case w.leave && !p.isOld(rec):
 		return write{move: moveLeft}
@@ -179,7 +181,8 @@ func (p *participant) following(rec, next *Record, now clock.Instant, w want) wr
 	// What an earlier process of this member left in the record, and what the record
 	// has to be told, are reasons to write it.
 	left, ok := next.FindMember(p.cfg.ID)
-	if p.together(rec, now.Mono) || declines || ok && left.Nonce != p.ownNonce || p.floor(next) != next.TermFloor {
+	if p.together(rec, now.Mono) || declines || ok && left.Nonce != p.ownNonce ||
+		p.floor(next) != next.TermFloor || p.floorLease(next) != next.FloorLease {
 		renew.record = next
 	}
 	return p.renewed(renew, rec, now, !w.campaign)
@@ -337,12 +340,8 @@ func (p *participant) silent(now time.Duration) (rows []*Member) {
 	return rows
 }
 
-// refused takes in that w lost against another write: nothing of it is stored,
-// so its counter may be used again.
+// refused takes in that w lost against another write: nothing of it is stored.
 func (p *participant) refused(w *write) {
-	if w.own != nil && w.own.Renewals == p.renewals {
-		p.renewals--
-	}
 	if w.move == moveLeave && w.record == nil {
 		p.kept = nil
 	}
@@ -381,7 +380,7 @@ func (p *participant) stored(w *write, now time.Duration) {
 	}
 	p.joined = w.move != moveLeave
 	if w.own != nil {
-		p.acked, p.ackedAt = p.renewals, p.written
+		p.acked = ownWrite{w.own.Renewals, w.own.RenewTime}
 		p.inside = false
 		if w.record != nil {
 			_, p.inside = w.record.FindMember(p.cfg.ID)

@@ -200,6 +200,30 @@ func TestPlanAfterHistoryWentBack(t *testing.T) {
 	require.Greater(t, next.Term, reign)
 }
 
+// Whoever first reads of a reign that is lost waits for the longest lease that the record
+// shows, or that whoever left word of it knows: also if the reader's own is shorter.
+func TestFloorIsWaitedOutByTheLongestLease(t *testing.T) {
+	for name, rec := range map[string]*Record{
+		"told":  {Version: 3, Term: 2, TermFloor: 7, FloorLease: 30 * time.Second},
+		"shown": {Version: 3, Term: 2, TermFloor: 7, Members: []*Member{entryOf("c", 1, 30*time.Second)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := member("b")
+			next, m := b.turn(t, rec, 0, campaigning)
+			require.Equal(t, moveRenew, m)
+			require.Equal(t, 30*time.Second, next.FloorLease, "and passes it on")
+			next, m = b.turn(t, next, 30*time.Second-1, campaigning)
+			require.Equal(t, moveRenew, m)
+			next, m = b.turn(t, next, 30*time.Second, campaigning)
+			require.Equal(t, moveAcquire, m)
+			require.Zero(t, next.FloorLease)
+		})
+	}
+	b := member("b")
+	b.turn(t, &Record{Version: 3, Term: 2, TermFloor: 7, FloorLease: 1 << 62}, 0, campaigning)
+	require.Equal(t, MaxLeaseDuration, b.barred, "no record bars for longer")
+}
+
 func TestLost(t *testing.T) {
 	a := member("a")
 	rec, _ := a.turn(t, &Record{}, 0, campaigning)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Record is the whole state of one election: who leads, in which term, and who
@@ -34,6 +35,10 @@ type Record struct {
 	// above Term: after the table was emptied or restored from a backup, the
 	// next acquisition takes a term above it.
 	TermFloor uint64 `json:"term_floor,omitempty"`
+	// FloorLease is the longest lease that any member remembers, written beside
+	// TermFloor: whoever first reads of the reign of that term waits for so long, as it
+	// may still last. More than MaxLeaseDuration counts as MaxLeaseDuration.
+	FloorLease time.Duration `json:"floor_lease,omitempty"`
 
 	// History is drawn at random by whoever creates the record: another one means
 	// that the record was deleted, and its history lost, in between.

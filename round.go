@@ -3,6 +3,7 @@ package election
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/sqlelect/election/internal/clock"
@@ -98,12 +99,34 @@ func (c *campaign) read(rec *Record, now clock.Instant) {
 // readOwn takes in what is kept apart under the own ID.
 func (c *campaign) readOwn(rec *Record, found []*Member, now clock.Instant) {
 	c.self.seeOwn(found, now.Mono)
-	if c.reign == nil && !c.self.isOld(rec) && c.self.replaced(rec, now.Mono) {
-		c.loseHistory(now)
+	if !c.self.isOld(rec) && c.displaced(rec, now) {
 		c.endRound(now.Mono)
 		return
 	}
 	c.decide(rec, now)
+}
+
+// displaced reports whether this member starts anew, as another process's entry stands
+// in the place of its own. With a reign at stake it does not: decide ends that.
+func (c *campaign) displaced(rec *Record, now clock.Instant) bool {
+	copied := c.self.copied(rec, now.Mono)
+	if copied {
+		c.copied.Store(true) // what was left behind by a reign that both share writes no more
+	}
+	switch {
+	case c.reign != nil:
+		return false
+	case copied:
+		c.copied = new(atomic.Bool)
+		c.self.forget(now.Mono)
+		c.self.rename(newNonce(c.clock))
+		c.report(now, Event{Kind: EventDuplicate})
+		return true
+	case c.self.replaced(rec, now.Mono):
+		c.loseHistory(now)
+		return true
+	}
+	return false
 }
 
 // decide starts the write that follows from what was read.
@@ -157,8 +180,10 @@ func (c *campaign) observe(rec *Record, now clock.Instant) {
 			c.loseLease(now, cause)
 		}
 	}
-	if c.self.wentBack(rec, now.Mono) || c.reign == nil && c.self.replaced(rec, now.Mono) {
+	if c.self.wentBack(rec, now.Mono) {
 		c.loseHistory(now)
+	} else {
+		c.displaced(rec, now)
 	}
 	c.self.see(rec, now.Mono)
 	c.noteRecord(rec, id, term, now)

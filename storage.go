@@ -31,6 +31,11 @@ type MemberStorage interface {
 // it; package storagetest checks an implementation against every sentence of
 // this contract.
 //
+// A wrapper that embeds a *SQLStorage or *ORMStorage has their abilities too, and those that it
+// does not override pass it by: members' changes of leader go through UpdateWithMember then, and
+// not through its Update. A wrapper that is to see every write overrides Update, UpdateMember
+// and UpdateWithMember, or embeds the interface Storage, which hides the abilities.
+//
 // All methods are safe for concurrent use, by any number of handles on the same
 // election in any number of processes. They end soon after ctx does; the elector
 // stays safe, but cannot stop a call that ignores its ctx.

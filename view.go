@@ -113,6 +113,7 @@ func (v *view) validUntil(m seenMember) time.Duration {
 type feed struct {
 	mu        sync.Mutex
 	last      Leadership
+	ended     bool // nothing follows
 	receivers map[chan Leadership]struct{}
 }
 
@@ -123,14 +124,32 @@ func (f *feed) publish(l Leadership) {
 	if sameReign(f.last, l) {
 		return
 	}
+	f.tell(l)
+}
+
+func (f *feed) tell(l Leadership) {
 	f.last = l
 	for c := range f.receivers {
 		select {
 		case <-c:
 		default:
 		}
-		c <- f.last.clone() // there is room: only publish sends, under the lock
+		c <- f.last.clone() // there is room: only this sends, under the lock
 	}
+}
+
+// end tells the receivers that no leader is known any more, and closes their channels.
+func (f *feed) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last.Leader != nil {
+		f.tell(Leadership{Term: f.last.Term})
+	}
+	f.ended = true
+	for c := range f.receivers {
+		close(c)
+	}
+	f.receivers = nil
 }
 
 // observe returns a channel with the current Leadership in it.
@@ -138,16 +157,22 @@ func (f *feed) observe(ctx context.Context) <-chan Leadership {
 	c := make(chan Leadership, 1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	c <- f.last.clone()
+	if f.ended {
+		close(c)
+		return c
+	}
 	if f.receivers == nil {
 		f.receivers = map[chan Leadership]struct{}{}
 	}
 	f.receivers[c] = struct{}{}
-	c <- f.last.clone()
 	context.AfterFunc(ctx, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		delete(f.receivers, c)
-		close(c)
+		if _, open := f.receivers[c]; open {
+			delete(f.receivers, c)
+			close(c)
+		}
 	})
 	return c
 }

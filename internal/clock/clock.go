@@ -8,6 +8,9 @@ package clock
 
 import (
 	"context"
+	cryptorand "crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
 	"math/rand/v2"
 	"time"
 )
@@ -40,6 +43,9 @@ type Clock interface {
 	NewTimer(d time.Duration) Timer
 	// Jitter is uniform in [0, most]; 0 for most ≤ 0.
 	Jitter(most time.Duration) time.Duration
+	// Random is a number that another process does not draw, a copy of this one
+	// included: a snapshot holds the state of every generator inside the process.
+	Random() uint64
 }
 
 // System returns this machine's clocks.
@@ -62,6 +68,17 @@ func (system) NewTimer(d time.Duration) Timer { return systemTimer{time.NewTimer
 
 func (system) Jitter(most time.Duration) time.Duration {
 	return time.Duration(rand.Int64N(int64(max(most, 0)) + 1))
+}
+
+// Random mixes the kernel's generator with the time: that generator may be a copy too,
+// when a whole machine was copied.
+func (s system) Random() uint64 {
+	now := s.Now()
+	var b [16]byte
+	_, _ = cryptorand.Read(b[:8]) // never fails
+	binary.LittleEndian.PutUint64(b[8:], uint64(now.Wall))
+	sum := sha256.Sum256(b[:])
+	return binary.LittleEndian.Uint64(sum[:])
 }
 
 type systemTimer struct{ *time.Timer }

@@ -33,6 +33,7 @@ type judge struct {
 	undone  bool                // the record was overwritten by a write of an earlier history
 	entered map[[2]uint64]bool  // by history and term: a callback was started
 	reigns  map[*reign]struct{} // callbacks that run
+	hidden  map[*process]*reign // those of shadows
 	latest  *reign              // the last callback that was started
 
 	Tally
@@ -40,7 +41,7 @@ type judge struct {
 
 // Tally counts what a world was made of.
 type Tally struct {
-	Acquisitions, Callbacks, Entries, Refusals, Overlaps int
+	Acquisitions, Callbacks, Entries, Refusals, Overlaps, Clones int
 }
 
 // reign is one callback.
@@ -56,7 +57,7 @@ type reign struct {
 func newJudge(t *trace, stopWithin time.Duration) *judge {
 	return &judge{
 		trace: t, stopWithin: stopWithin, failed: make(chan struct{}),
-		entered: map[[2]uint64]bool{}, reigns: map[*reign]struct{}{},
+		entered: map[[2]uint64]bool{}, reigns: map[*reign]struct{}{}, hidden: map[*process]*reign{},
 	}
 }
 
@@ -129,7 +130,7 @@ func (j *judge) acquired(p *process, term uint64) {
 // sends judges an acquisition on its way: what its process has read counts, not
 // what it may read before the commit.
 func (j *judge) sends(p *process, record *election.Record) {
-	if seen, _ := p.hasSeen(); record.LeaderID == p.id && record.Term != 0 && record.Term <= seen {
+	if seen := p.hasSeen(); record.LeaderID == p.id && record.Term != 0 && record.Term <= seen {
 		j.fail("G1: %s acquires term %d although it has read of term %d", p.id, record.Term, seen)
 	}
 }
@@ -138,6 +139,11 @@ func (j *judge) sends(p *process, record *election.Record) {
 func (j *judge) enter(p *process, term uint64, ctx context.Context) *reign {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if p.isShadow() {
+		r := j.begin(p, term, ctx)
+		j.hidden[p] = r
+		return r
+	}
 	j.Callbacks++
 	j.trace.add(p.id, "enter", term, 0)
 	p.mu.Lock()
@@ -159,15 +165,66 @@ func (j *judge) enter(p *process, term uint64, ctx context.Context) *reign {
 		j.failLocked("G2: a callback of %s started in term %d while that of %s in term %d ran (%s)",
 			p.id, term, other.process.id, other.term, other.state())
 	}
+	r := j.begin(p, term, ctx)
+	j.reigns[r] = struct{}{}
+	j.latest = r
+	return r
+}
+
+func (j *judge) begin(p *process, term uint64, ctx context.Context) *reign {
 	r := &reign{process: p, term: term, start: time.Now()}
 	r.stop = context.AfterFunc(ctx, func() {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		r.over = time.Now()
 	})
-	j.reigns[r] = struct{}{}
-	j.latest = r
 	return r
+}
+
+// cloned takes note that s has become a clone of p, and its callback, if one runs, one
+// beside that of p.
+func (j *judge) cloned(p, s *process) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.Clones++
+	s.clonedAt = time.Now()
+	if r := j.hidden[s]; r != nil {
+		j.Overlaps++
+		j.reigns[r] = struct{}{}
+		delete(j.hidden, s)
+	}
+	time.AfterFunc(s.alike(), func() { j.apart(p, s) })
+}
+
+// alike is for how long a clone and its original may both lead: each trusts what was
+// acknowledged before they were two, until one of them finds the other's entry.
+func (p *process) alike() time.Duration {
+	return p.machine().real(p.lease.renewDeadline) + 10*time.Millisecond
+}
+
+// apart judges whether only one of the two goes on.
+func (j *judge) apart(p, s *process) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	lead := 0
+	for r := range j.reigns {
+		if (r.process == p || r.process == s) && r.over.IsZero() {
+			lead++
+		}
+	}
+	since := s.clonedAt
+	if lead > 1 && !p.machine().stoppedSince(since) && !s.machine().stoppedSince(since) {
+		j.failLocked("G2: %s and its clone both lead, %v after they became two", p.id, s.alike())
+	}
+}
+
+// isTwo reports whether the process has been copied, or is a copy, and was alone not long
+// ago: it may not know yet what the other one does in its name.
+func (p *process) isTwo() bool {
+	if s := p.shadow; s != nil {
+		p = s
+	}
+	return !p.clonedAt.IsZero() && time.Since(p.clonedAt) <= p.alike()
 }
 
 func (r *reign) state() string {
@@ -183,17 +240,18 @@ func (j *judge) excused(r *reign, p *process) bool {
 	first := r.process
 	// Until its next look at the clocks, a member that was stopped believes what it
 	// believed before.
-	look := first.machine.real(first.lease.renewInterval/4) + 10*time.Millisecond
+	look := first.machine().real(first.lease.renewInterval/4) + 10*time.Millisecond
 	switch {
-	case first.machine.stoppedSince(r.start) && (!r.over.IsZero() || first.machine.stoppedSince(time.Now().Add(-look))):
+	case first.machine().stoppedSince(r.start) && (!r.over.IsZero() || first.machine().stoppedSince(time.Now().Add(-look))):
 		return true // a process that was stopped
+	case first.isTwo():
+		return true // its copy may have given up what both had
 	case first.lease.allowed < 0:
 		return true // clocks further apart than its configuration has room for
 	case !r.over.IsZero() && time.Since(r.over) > first.lease.allowed:
 		return true // a callback that takes longer than the formula allows
 	case j.lostAt.After(r.start):
-		_, reign := p.hasSeen()
-		return reign < r.term // lost writes, to a member that had not read of them
+		return !p.knows(r) // lost writes, to a member that had not read of them
 	}
 	return false
 }
@@ -203,13 +261,16 @@ func (j *judge) exit(r *reign) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r.stop()
+	if j.hidden[r.process] == r {
+		delete(j.hidden, r.process)
+	}
 	if _, runs := j.reigns[r]; !runs { // its process has died
 		return
 	}
 	r.end = time.Now()
 	delete(j.reigns, r)
 	j.trace.add(r.process.id, "exit", r.term, 0)
-	if within := j.stopWithin; within > 0 && !r.over.IsZero() && r.end.Sub(r.over) > within && !r.process.machine.stoppedSince(r.start) {
+	if within := j.stopWithin; within > 0 && !r.over.IsZero() && r.end.Sub(r.over) > within && !r.process.machine().stoppedSince(r.start) {
 		j.failLocked("the callback of %s returned %v after its ctx had ended; it should within %v", r.process.id, r.end.Sub(r.over), within)
 	}
 }

@@ -22,7 +22,7 @@ func newCourt() court {
 	member := func(id string) *process {
 		dice := rand.New(rand.NewPCG(1, 1))
 		return &process{
-			id: id, machine: newMachine(1, dice), acquired: map[uint64]uint64{},
+			id: id, seat: newSeat(newMachine(1, dice), dice, dice), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]bool{},
 			lease: lease{renewInterval: time.Second, allowed: time.Second},
 		}
 	}
@@ -66,13 +66,13 @@ func TestJudge(t *testing.T) {
 		}, ""},
 		"while the first is stopped": {func(c court) {
 			c.leads(c.a, 1)
-			c.a.machine.stop(time.Minute, false)
+			c.a.machine().stop(time.Minute, false)
 			second(30)
 			c.leads(c.b, 2)
 		}, ""},
 		"long after the first was stopped": {func(c court) {
 			c.leads(c.a, 1)
-			c.a.machine.stop(time.Minute, true)
+			c.a.machine().stop(time.Minute, true)
 			second(62)
 			c.leads(c.b, 2)
 		}, "G2"},
@@ -83,11 +83,25 @@ func TestJudge(t *testing.T) {
 		}, ""},
 		"a reign is lost, which the second has read of": {func(c court) {
 			c.leads(c.a, 1)
-			c.b.saw(&election.Record{Term: 1})
+			c.b.saw(&election.Record{LeaderID: "a", Term: 1})
 			second(1)
 			c.lost(&election.Record{})
 			c.leads(c.b, 2)
 		}, "G2"},
+		"a reign is lost, which the second was told of": {func(c court) {
+			c.leads(c.a, 1)
+			second(1)
+			c.lost(&election.Record{})
+			c.b.saw(&election.Record{TermFloor: 1})
+			c.leads(c.b, 2)
+		}, "G2"},
+		"a reign is lost, and the second read of a later one alone": {func(c court) {
+			c.leads(c.a, 1)
+			second(1)
+			c.lost(&election.Record{})
+			c.b.saw(&election.Record{LeaderID: "c", Term: 2})
+			c.leads(c.b, 3)
+		}, ""},
 		"a reign is lost, which the second never read of": {func(c court) {
 			c.leads(c.a, 1)
 			second(1)

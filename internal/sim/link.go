@@ -174,8 +174,11 @@ func (l *link) Get(ctx context.Context) (*election.Record, error) {
 	if l.process.isDead() {
 		return nil, ErrRefused
 	}
-	record, err := l.get(ctx, l.backend)
-	l.process.machine.awake()
+	record, _, err := l.process.meet(func() (*election.Record, []*election.Member, error) {
+		record, err := l.get(ctx, l.backend)
+		return record, nil, err
+	})
+	l.process.seat.awake()
 	if err == nil && ctx.Err() == nil { // else the elector may have given it up
 		l.process.saw(record)
 	}
@@ -191,13 +194,15 @@ func (l *link) write(ctx context.Context, w Write) error {
 	if l.process.isDead() {
 		return ErrRefused
 	}
-	if w.IsLeaderChanged {
-		l.process.world.judge.sends(l.process, w.Record)
-	}
-	err := l.update(ctx, w, func(ctx context.Context, sent Write) error {
-		return l.backend.update(ctx, l.process, sent)
+	_, _, err := l.process.meet(func() (*election.Record, []*election.Member, error) {
+		if w.IsLeaderChanged {
+			l.process.world.judge.sends(l.process, w.Record)
+		}
+		return nil, nil, l.update(ctx, w, func(ctx context.Context, sent Write) error {
+			return l.backend.update(ctx, l.process, sent)
+		})
 	})
-	l.process.machine.awake()
+	l.process.seat.awake()
 	return err
 }
 
@@ -211,8 +216,11 @@ func (l apartLink) GetMembers(ctx context.Context, ids ...string) ([]*election.M
 	if l.process.isDead() {
 		return nil, ErrRefused
 	}
-	found, err := l.members(ctx, l.backend, ids)
-	l.process.machine.awake()
+	_, found, err := l.process.meet(func() (*election.Record, []*election.Member, error) {
+		found, err := l.members(ctx, l.backend, ids)
+		return nil, found, err
+	})
+	l.process.seat.awake()
 	return found, err
 }
 
@@ -245,7 +253,7 @@ func (l ringingLink) Watch(ctx context.Context, changed func()) error {
 		}
 		x := l.draw()
 		time.Sleep(x.before) // virtual time
-		l.process.machine.awake()
+		l.process.seat.awake()
 		switch {
 		case l.process.isDead():
 			return ErrRefused

@@ -26,8 +26,8 @@ func (w *world) startOlder() *older {
 	dice := w.newDice()
 	m := w.newMachine(w.newDice())
 	p := &process{
-		world: w, id: "old", machine: m, dice: dice, lease: w.plan.drawLease(dice, m.rate),
-		ended: make(chan struct{}), acquired: map[uint64]uint64{},
+		world: w, id: "old", seat: newSeat(m, w.newDice(), w.newDice()), dice: dice, lease: w.plan.drawLease(dice, m.rate),
+		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]bool{},
 	}
 	p.link = &link{wire: wire{fates: fates{dice: w.newDice(), faults: w.plan.faults}}, process: p, backend: w.backend()}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -43,7 +43,7 @@ func (w *world) startOlder() *older {
 func (o *older) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		o.round(ctx)
-		o.pass(ctx, o.machine.real(o.lease.renewInterval))
+		o.pass(ctx, o.machine().real(o.lease.renewInterval))
 	}
 }
 
@@ -56,7 +56,7 @@ func (o *older) round(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	now := o.machine.Now()
+	now := o.seat.Now()
 	next := &election.Record{LeaderID: record.LeaderID, Version: record.Version}
 	for _, m := range record.Members {
 		if m.ID == o.id || !o.expired(m, now.Mono) {

@@ -22,6 +22,8 @@ type plan struct {
 	older    bool // a member of the first version takes part
 	overruns bool // callbacks get stuck
 	twins    bool // a second process runs under a member's ID
+	uneven   bool // leases are short or long
+	clones   bool // processes are cloned while they run
 	apart    bool // members' entries can be kept apart from the record,
 	mixed    bool // but not by all of them
 	rings    bool // members are told of changes of leader, mostly
@@ -63,6 +65,8 @@ func newPlan(dice *rand.Rand, members int, length time.Duration) plan {
 	p.older = !p.loses && dice.IntN(8) == 0
 	p.overruns = dice.IntN(4) == 0
 	p.twins = dice.IntN(4) == 0
+	p.uneven = dice.IntN(2) == 0
+	p.clones = dice.IntN(5) == 0
 	p.apart = dice.IntN(4) > 0
 	p.mixed = dice.IntN(4) == 0
 	p.rings = dice.IntN(2) == 0
@@ -131,6 +135,9 @@ func (p *plan) drawLease(dice *rand.Rand, rate float64) lease {
 	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 	var l lease
 	l.duration = seconds(5 + 15*dice.Float64())
+	if p.uneven {
+		l.duration = seconds(5 + 13*float64(dice.IntN(2)) + 2*dice.Float64())
+	}
 	l.renewInterval = time.Duration(float64(l.duration) * (0.1 + 0.15*dice.Float64()))
 	// What the difference of the clocks' rates leaves for the deadline, and at most
 	// what the configuration may be.

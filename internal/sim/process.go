@@ -15,7 +15,7 @@ import (
 type process struct {
 	world   *world
 	id      string
-	machine *machine
+	seat    *seat
 	lease   lease
 	link    *link
 	elector election.Elector
@@ -24,12 +24,20 @@ type process struct {
 	ended   chan struct{} // closed when RunElection has returned
 	err     error         // of RunElection, after ended
 
+	tape     *tape    // what befalls it, if it has, or is, a shadow
+	original *process // that it is the shadow of, or has been
+	shadow   *process // or nil
+	clonedAt time.Time
+
 	mu       sync.Mutex
 	dice     *rand.Rand // of the callback and what it starts
 	dead     bool
-	seen     uint64            // the highest term that a read has told it, and
-	reigns   uint64            // that of a reign, not of a floor
+	seen     uint64            // the highest term that a read has told it
+	reigns   map[named]bool    // those that a read has named to it
 	acquired map[uint64]uint64 // by term: the history in which that was committed
+	told     map[uint64]bool   // the term floors that a read has told it
+	calls    int               // of its storage, so far
+	writes   int               // guarded ones
 }
 
 // behaviour is what one callback does.
@@ -44,15 +52,31 @@ type behaviour struct {
 
 var errCallback = errors.New("the callback failed, as the simulation wanted")
 
-// start runs a new process of the member id on m.
+// origins are the sources of chance of one process. A shadow has others that bring the
+// same.
+type origins struct{ own, seat, tokens, fates uint64 }
+
+// start runs a new process of the member id on m, and sometimes its shadow.
 func (w *world) start(id string, m *machine) *process {
-	dice := w.newDice()
-	p := &process{
-		world: w, id: id, machine: m, dice: dice, lease: w.plan.drawLease(dice, m.rate),
-		ended: make(chan struct{}), acquired: map[uint64]uint64{},
+	o := origins{w.stream(), w.stream(), w.stream(), w.stream()}
+	if !w.plan.clones || w.quiet.Load() || w.dice.IntN(2) == 0 {
+		return w.startAs(id, m, o, nil, nil)
 	}
-	p.link = &link{wire: wire{fates: fates{dice: w.newDice(), faults: w.plan.faults}}, process: p, backend: w.backend()}
-	ctx, cancel := context.WithCancel(clock.With(context.Background(), processClock{m, p}))
+	t := newTape()
+	p := w.startAs(id, m, o, t, nil)
+	p.shadow = w.startAs(id, m, o, t, p)
+	return p
+}
+
+// startAs runs a process that writes t, or the shadow of one, which reads it.
+func (w *world) startAs(id string, m *machine, o origins, t *tape, original *process) *process {
+	dice := w.diceOf(o.own)
+	p := &process{
+		world: w, id: id, seat: newSeat(m, w.diceOf(o.seat), w.diceOf(o.tokens)), dice: dice, lease: w.plan.drawLease(dice, m.rate),
+		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]bool{}, tape: t, original: original,
+	}
+	p.link = &link{wire: wire{fates: fates{dice: w.diceOf(o.fates), faults: w.plan.faults}}, process: p, backend: w.backend()}
+	ctx, cancel := context.WithCancel(clock.With(context.Background(), p.seat))
 	p.ctx, p.cancel = ctx, cancel
 	callback := p.callback
 	if w.options.Callback != nil {
@@ -61,7 +85,7 @@ func (w *world) start(id string, m *machine) *process {
 	var storage election.Storage = p.link
 	if w.plan.apart && (!w.plan.mixed || dice.IntN(3) > 0) {
 		storage = apartLink{p.link}
-		if w.plan.rings {
+		if w.plan.rings && t == nil {
 			storage = ringingLink{apartLink{p.link}}
 		}
 	}
@@ -70,7 +94,9 @@ func (w *world) start(id string, m *machine) *process {
 		LeaseDuration: p.lease.duration, RenewInterval: p.lease.renewInterval,
 		RenewDeadline: p.lease.renewDeadline, StopTimeout: p.lease.stopTimeout,
 	}
-	w.trace.add(id, "start", 0, uint64(p.lease.duration))
+	if original == nil {
+		w.trace.add(id, "start", 0, uint64(p.lease.duration))
+	}
 	elector, err := election.NewElector(config)
 	if err != nil {
 		w.judge.fail("%s could not be started: %v", id, err)
@@ -85,19 +111,8 @@ func (w *world) start(id string, m *machine) *process {
 	return p
 }
 
-// processClock is its machine's. A process that has died draws from the machine's dice no
-// more: what befalls the next one there shall not hang on that.
-type processClock struct {
-	*machine
-	process *process
-}
-
-func (c processClock) Jitter(most time.Duration) time.Duration {
-	if c.process.isDead() {
-		return most / 2
-	}
-	return c.machine.Jitter(most)
-}
+// machine is the one that it runs on.
+func (p *process) machine() *machine { return p.seat.on.Load() }
 
 // crash ends the process at once: nothing of it runs on, but for what is on its
 // way to the database.
@@ -109,9 +124,16 @@ func (p *process) crash() {
 	if again {
 		return
 	}
-	p.world.trace.add(p.id, "crash", 0, 0)
+	if p.isShadow() {
+		p.loosen()
+	} else {
+		p.world.trace.add(p.id, "crash", 0, 0)
+	}
 	p.world.judge.gone(p)
 	p.cancel()
+	if p.shadow != nil && p.shadow.isShadow() {
+		p.shadow.crash()
+	}
 }
 
 func (p *process) isDead() bool {
@@ -137,13 +159,30 @@ func (p *process) saw(r *election.Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen = max(p.seen, r.Term, r.TermFloor)
-	p.reigns = max(p.reigns, r.Term)
+	p.reigns[named{r.LeaderID, r.Term}] = true
+	if r.TermFloor > r.Term {
+		p.told[r.TermFloor] = true
+	}
 }
 
-func (p *process) hasSeen() (term, reign uint64) {
+func (p *process) hasSeen() (term uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.seen, p.reigns
+	return p.seen
+}
+
+// knows reports whether a read has told p of r: it named r's leader in r's term, or others
+// have left word of that term. (A higher term alone may be of a history that knows nothing of r.)
+func (p *process) knows(r *reign) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reigns[named{r.process.id, r.term}] || p.told[r.term]
+}
+
+// named is a reign as a record names it.
+type named struct {
+	id   string
+	term uint64
 }
 
 // acquires takes note of the history in which p acquired term.
@@ -243,7 +282,7 @@ func (p *process) pass(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	p.machine.awake()
+	p.seat.awake()
 }
 
 // write makes a guarded entry in the ledger, held to the term that ctx carries.
@@ -252,7 +291,13 @@ func (p *process) write(ctx context.Context) {
 	if p.isDead() || p.world.database == nil {
 		return
 	}
-	w := p.world
+	w, work := p.world, p.draw(guardedWork)
+	played, shadow := p.plays(&p.writes)
+	if shadow {
+		played.wait(p)
+		return
+	}
+	defer played.end()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), guardTimeout)
 	defer cancel()
 	share, err := w.database.Guard(ctx, p.id, leadership.Term)
@@ -263,7 +308,7 @@ func (p *process) write(ctx context.Context) {
 	var once sync.Once
 	timer := time.AfterFunc(guardTimeout, func() { once.Do(func() { share.Release(nil) }) })
 	defer timer.Stop()
-	p.pass(ctx, p.draw(guardedWork))
+	p.pass(ctx, work)
 	once.Do(func() {
 		share.Release(func(now *election.Record) {
 			if !p.isDead() {

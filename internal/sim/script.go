@@ -39,12 +39,12 @@ func (w *world) happen() {
 	some := func(leases float64) time.Duration {
 		return 1 + time.Duration(w.dice.Float64()*leases*float64(p.lease.duration))
 	}
-	switch kind := w.dice.IntN(17); {
+	switch kind := w.dice.IntN(18); {
 	case kind < 3:
 		p.crash()
 	case kind < 5:
 		w.trace.add(p.id, "shut down", 0, 0)
-		p.cancel()
+		p.both(func(p *process) { p.cancel() })
 	case kind < 7:
 		w.resign(p, some(2))
 	case kind < 9:
@@ -65,9 +65,15 @@ func (w *world) happen() {
 		w.trace.add(p.id, "stops for", uint64(d), 0)
 		m.machine.stop(d, asleep)
 	case kind == 15 && w.plan.loses:
-		w.lose()
+		w.loss()
 	case kind == 16 && w.plan.twins:
 		w.twins = append(w.twins, w.start(m.id, w.newMachine(w.newDice())))
+	case kind == 17 && w.plan.clones:
+		after := time.Duration(0)
+		if w.plan.stops {
+			after = some(2)
+		}
+		w.clone(p, after, w.dice.IntN(2) == 0)
 	}
 }
 
@@ -76,9 +82,41 @@ func (w *world) cut(m *member, d time.Duration, hole bool) {
 	m.process.link.set(func(f *fates) { f.cutTo, f.hole = time.Now().Add(d), hole })
 }
 
-// lose makes the database forget some changes, or all, or the leader's entry.
+// loss is a loss of history. The leader may not hear of it for a while, and another member
+// may come anew meanwhile, who knows nothing but what the others have told the record.
+func (w *world) loss() {
+	leader := w.judge.last()
+	w.lose()
+	some := func(d time.Duration) time.Duration { return time.Duration(w.dice.Int64N(int64(d))) }
+	var others []*member
+	for _, m := range w.members {
+		if leader == nil || m.process != leader.process {
+			others = append(others, m)
+		} else if w.dice.IntN(3) > 0 {
+			w.cut(m, leader.process.lease.duration, w.dice.IntN(2) == 0)
+		}
+	}
+	if leader != nil && len(others) > 0 && w.dice.IntN(2) == 0 {
+		m := others[w.dice.IntN(len(others))]
+		m.process.crash()
+		w.wait(some(leader.process.lease.duration / 2))
+		m.process = w.start(m.id, m.machine)
+	}
+}
+
+// lose makes the database forget some changes, or all, or the leader's entry, or what was
+// written while others went on from before it.
 func (w *world) lose() {
 	switch rows := w.database.Rows(); {
+	case w.dice.IntN(4) == 0 && w.allJoined() && rows.Record != nil:
+		rows.Record.Version += 1 + w.dice.Int64N(5)
+		rows.Record.LeaderID, rows.Record.Members, rows.Record.Nominee = "", nil, nil
+		rows.Record.Term = w.database.Read(0, 0).Term
+		rows.Leader = &LeaderRow{Term: rows.Record.Term}
+		for _, m := range rows.Members {
+			m.Renewals-- // whoever wrote it finds that it is older
+		}
+		w.database.SetRows(rows)
 	case w.dice.IntN(3) == 0:
 		w.database.SetRows(Rows{})
 	case w.dice.IntN(4) == 0:
@@ -93,23 +131,41 @@ func (w *world) lose() {
 	w.judge.lost(w.database.Read(0, 0))
 }
 
+// allJoined reports whether every process has something in the database that it would miss.
+// (One that has not cannot tell a record that went back, and has grown since, from another.)
+func (w *world) allJoined() bool {
+	if !w.plan.apart || w.plan.mixed || len(w.twins) > 0 {
+		return false
+	}
+	for _, m := range w.members {
+		if e := m.process.elector; !m.process.isDead() && (e == nil || e.Status().RenewedAt.IsZero()) {
+			return false
+		}
+	}
+	return true
+}
+
 const askTimeout = 30 * time.Second
 
 func (w *world) resign(p *process, pause time.Duration) {
 	w.trace.add(p.id, "resigns for", uint64(pause), 0)
-	w.running.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
-		defer cancel()
-		_ = p.elector.ResignLeader(ctx, pause)
+	p.both(func(p *process) {
+		w.running.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+			defer cancel()
+			_ = p.elector.ResignLeader(ctx, pause)
+		})
 	})
 }
 
 func (w *world) transfer(p *process, to string) {
 	w.trace.add(p.id, "transfers to "+to, 0, 0)
-	w.running.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
-		defer cancel()
-		_ = p.elector.TransferLeader(ctx, to)
+	p.both(func(p *process) {
+		w.running.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+			defer cancel()
+			_ = p.elector.TransferLeader(ctx, to)
+		})
 	})
 }
 
@@ -123,7 +179,7 @@ func (w *world) rest() {
 	w.plan.faults = Faults{Delay: restDelay, Stale: w.plan.faults.Stale, Age: w.plan.faults.Age, Lag: restLag}
 	w.crashGuests()
 	for _, m := range w.members {
-		w.wait(m.machine.idle())
+		w.wait(m.machine.idle() + time.Millisecond)
 		m.process.link.set(func(f *fates) { f.faults, f.cutTo = w.plan.faults, time.Time{} })
 	}
 	w.wait(askTimeout) // whatever was asked for has happened or was given up
@@ -218,7 +274,6 @@ func (w *world) replaceCrashed() {
 	if w.dice.IntN(2) == 0 {
 		for _, m := range w.members {
 			if m.process == r.process {
-				synctest.Wait() // both draw from the machine's dice: one after the other
 				m.process = w.start(m.id, m.machine)
 				synctest.Wait() // it looks by now: else it might, or might not, be asked before
 				w.resign(m.process, 2*w.longestLease())

@@ -96,12 +96,15 @@ func newWorld(t *testing.T, seed uint64, options Options) *world {
 	if options.Faults != nil {
 		w.plan.faults = *options.Faults
 	}
+	if options.Callback != nil { // it could not tell a shadow's from a real one
+		w.plan.clones = false
+	}
 	w.judge = newJudge(w.trace, options.StopWithin)
 	if options.Storage == nil {
 		w.database = NewDatabase(64)
 		w.backend = func() backend { return ownBackend{w} }
 	} else {
-		w.plan.loses, w.plan.older = false, false
+		w.plan.loses, w.plan.older, w.plan.clones = false, false, false
 		open := options.Storage(t)
 		w.backend = func() backend { return &foreignBackend{Storage: open(), judge: w.judge} }
 	}
@@ -114,15 +117,21 @@ func newWorld(t *testing.T, seed uint64, options Options) *world {
 
 func (w *world) newMachine(dice *rand.Rand) *machine {
 	m := newMachine(w.plan.rate(dice), dice)
-	m.tireless = !w.plan.stops
+	m.tireless = !w.plan.stops && !w.plan.clones
 	return m
 }
 
-// newDice returns a source of chance with one user.
-func (w *world) newDice() *rand.Rand {
+// stream is the number of a source of chance that nobody has used.
+func (w *world) stream() uint64 {
 	w.streams++
-	return rand.New(rand.NewPCG(w.seed, w.streams))
+	return w.streams
 }
+
+// diceOf returns the source of chance of that number, from its beginning.
+func (w *world) diceOf(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(w.seed, stream)) }
+
+// newDice returns a source of chance with one user.
+func (w *world) newDice() *rand.Rand { return w.diceOf(w.stream()) }
 
 func (w *world) run() {
 	for _, m := range w.members {
@@ -169,6 +178,11 @@ func (w *world) crashGuests() {
 	}
 	for _, p := range w.twins {
 		p.crash()
+	}
+	for _, m := range w.members {
+		if p := m.process; p != nil && p.shadow != nil {
+			p.shadow.crash()
+		}
 	}
 }
 

@@ -30,7 +30,7 @@ func eachSeed(t *testing.T, first, seeds uint64, run func(t *testing.T, seed uin
 	t.Helper()
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // small heaps: collect less often
 	var next, done, violated atomic.Uint64
-	var sum [5]atomic.Int64
+	var sum [6]atomic.Int64
 	start := time.Now()
 	t.Run("worlds", func(t *testing.T) {
 		for worker := range 2 {
@@ -42,7 +42,7 @@ func eachSeed(t *testing.T, first, seeds uint64, run func(t *testing.T, seed uin
 						return
 					}
 					v := run(t, first+n)
-					for i, count := range []int{v.Acquisitions, v.Callbacks, v.Entries, v.Refusals, v.Overlaps} {
+					for i, count := range []int{v.Acquisitions, v.Callbacks, v.Entries, v.Refusals, v.Overlaps, v.Clones} {
 						sum[i].Add(int64(count))
 					}
 					if done := done.Add(1); done%1000 == 0 {
@@ -56,8 +56,8 @@ func eachSeed(t *testing.T, first, seeds uint64, run func(t *testing.T, seed uin
 			})
 		}
 	})
-	t.Logf("%d seeds from %d on, %d violations: %d acquisitions, %d callbacks, %d guarded entries, %d refused, %d overlaps outside of G2's assumptions; %v",
-		done.Load(), first, violated.Load(), sum[0].Load(), sum[1].Load(), sum[2].Load(), sum[3].Load(), sum[4].Load(),
+	t.Logf("%d seeds from %d on, %d violations: %d acquisitions, %d callbacks, %d guarded entries, %d refused, %d overlaps outside of G2's assumptions, %d clones; %v",
+		done.Load(), first, violated.Load(), sum[0].Load(), sum[1].Load(), sum[2].Load(), sum[3].Load(), sum[4].Load(), sum[5].Load(),
 		time.Since(start).Round(100*time.Millisecond))
 }
 
