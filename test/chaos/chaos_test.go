@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sqlelect/election/internal/arena"
 	"github.com/sqlelect/election/internal/dbtest"
 )
 
@@ -91,8 +92,8 @@ func TestChaos(t *testing.T) {
 	for _, r := range results {
 		require.GreaterOrEqual(t, len(r.faults), 3, r.engine)
 		require.Greater(t, r.terms, 1, r.engine)
-		require.Greater(t, r.entries, 30, r.engine)
-		require.Positive(t, r.refusals, r.engine)
+		require.Greater(t, r.Entries, 30, r.engine)
+		require.Positive(t, r.Refusals, r.engine)
 	}
 }
 
@@ -110,7 +111,8 @@ func TestChaosWithoutTheGuard(t *testing.T) {
 	require.ErrorIs(t, err, errBroken)
 	for _, r := range results {
 		require.NoError(t, r.err, r.engine)
-		require.NotEmpty(t, r.promises[0].broken, r.engine)
+		require.NotEmpty(t, r.Against(inItsReign), r.engine)
+		require.NotEmpty(t, r.Against(arena.LedByTerm), r.engine)
 	}
 }
 
