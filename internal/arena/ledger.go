@@ -22,6 +22,7 @@ type Entry struct {
 	Token string
 }
 
+// String is for findings.
 func (e Entry) String() string {
 	return fmt.Sprintf("entry %d of %s in term %d (%s)", e.Seq, e.Process, e.Term, e.Token)
 }

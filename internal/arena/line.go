@@ -8,6 +8,7 @@ type Process struct {
 	Number int // 1 for a member's first process, 2 after a restart
 }
 
+// String is the member's ID and the number.
 func (p Process) String() string { return fmt.Sprintf("%s-%d", p.Member, p.Number) }
 
 // What names the happening that a line of a log tells of. A plan has more of them,
