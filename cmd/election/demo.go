@@ -59,8 +59,8 @@ func runDemo(ctx context.Context, c console, args []string) error {
 
 // memberCommand is how the demo runs this program as one of its members.
 func memberCommand() command {
-	return command{name: demo.MemberCommand, run: func(_ context.Context, c console, args []string) error {
+	return command{name: demo.MemberCommand, run: func(_ context.Context, c console, _ []string) error {
 		// A member ends when the demo tells it to, and not by a signal.
-		return demo.RunMember(context.Background(), args, c.in, c.out)
+		return demo.RunMember(context.Background(), c.in, c.out)
 	}}
 }

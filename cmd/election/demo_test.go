@@ -142,7 +142,7 @@ func TestDemoIsInterrupted(t *testing.T) {
 				checkEmpty(t, temp)
 				return
 			}
-			if _, err := os.Stat(filepath.Join(keptDir(out), "stage.jsonl")); err != nil {
+			if _, err := os.Stat(filepath.Join(keptDir(out), "stage.log")); err != nil {
 				t.Errorf("nothing was kept: %v", err)
 			}
 		})

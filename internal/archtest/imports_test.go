@@ -49,6 +49,8 @@ var areas = []area{
 	{dir: "internal/lease", may: base},
 	{dir: "internal/dbtest", may: slices.Concat([]string{"."}, base)},
 	{dir: "internal/sim", may: []string{".", "internal/clock"}},
+	// What programs play elections in: they alone import it, and no user of the library.
+	{dir: "internal/arena", may: slices.Concat([]string{"."}, base)},
 	{dir: "internal/archtest"},
 	// Any other internal package: below everything public.
 	{dir: "internal", may: base},
@@ -139,6 +141,7 @@ func TestImports(t *testing.T) {
 		{"elector.go", module + "/internal/clock", ""},
 		{"elector.go", module + "/internal/lease", "must not import internal/lease"},
 		{"elector.go", module + "/internal/dbtest", "must not import internal/dbtest"},
+		{"elector.go", module + "/internal/arena", "must not import internal/arena"},
 		{"elector.go", module + "/storagetest", "must not import storagetest"},
 		{"elector.go", module + "/lock", "must not import lock"},
 		{"elector.go", module + "/cmd/election", "must not import the program cmd/election"},
@@ -192,6 +195,11 @@ func TestImports(t *testing.T) {
 		{"internal/brandnew/a.go", module + "/internal/sqldb", ""},
 		{"internal/brandnew/a.go", module + "/internal/other", "must not import internal/other"},
 		{"internal/brandnew/a.go", module + "/internal/sim", "must not import internal/sim"},
+		{"doctor/doctor.go", module + "/internal/arena", "must not import internal/arena"},
+		{"internal/arena/member.go", module, ""},
+		{"internal/arena/ledger.go", module + "/internal/dialect", ""},
+		{"internal/arena/ledger.go", module + "/internal/dbtest", "must not import internal/dbtest"},
+		{"internal/arena/ledger_test.go", module + "/internal/dbtest", ""},
 		{"internal/sim/world.go", module, ""},
 		{"internal/sim/world.go", module + "/storagetest", "must not import storagetest"},
 		{"internal/sim/world.go", module + "/lock", "must not import lock"},
@@ -201,6 +209,8 @@ func TestImports(t *testing.T) {
 		{"cmd/election/main.go", module + "/internal/sim", ""},
 		{"examples/mailer/main.go", module + "/kv", ""},
 		{"bench/peers.go", module + "/coord", ""},
+		{"cmd/election/internal/demo/stage.go", module + "/internal/arena", ""},
+		{"test/chaos/chaos.go", module + "/internal/arena", ""},
 		{"test/chaos/chaos.go", module + "/internal/dbtest", ""},
 		{"queue/queue.go", "fmt", "package queue is not in the diagram"},
 	} {

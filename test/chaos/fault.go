@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"github.com/sqlelect/election/internal/arena"
 )
 
 // strike begins a fault. What it returns ends it.
@@ -27,25 +29,24 @@ func (s *stage) strikeProcess(ctx context.Context, f fault, at *seat) (heal func
 	again := func(context.Context) error { return s.enter(at) }
 	switch f.kind {
 	case sigkill:
-		at.actor.kill()
-		s.note(line{What: killed, Member: at.id, Life: at.actor.number})
+		s.kill(at)
 		return again, nil
 	case sigstop:
-		if err := at.actor.signal(syscall.SIGSTOP); err != nil {
+		if err := at.actor.Freeze(); err != nil {
 			return nil, err
 		}
-		s.note(line{What: stopped, Member: at.id, Life: at.actor.number})
+		s.noteOf(at, arena.Frozen, nil)
 		return func(context.Context) error {
-			s.note(line{What: continued, Member: at.id, Life: at.actor.number})
-			return at.actor.signal(syscall.SIGCONT)
+			s.noteOf(at, arena.Thawed, nil)
+			return at.actor.Thaw()
 		}, nil
 	case sigterm:
 		s.dismiss(ctx, at)
 		return again, nil
 	case resign:
-		err = at.actor.say(resign, (leaseDuration * time.Duration(1+f.other%2)).String())
+		err = at.actor.Say(arena.Cue{Verb: arena.Resign, Arg: (leaseDuration * time.Duration(1+f.other%2)).String()})
 	case transfer:
-		err = at.actor.say(transfer, s.someoneElse(f, at).id)
+		err = at.actor.Say(arena.Cue{Verb: arena.Transfer, Arg: s.someoneElse(f, at).id})
 	}
 	return func(context.Context) error { return nil }, err
 }
@@ -64,11 +65,11 @@ func (s *stage) strikeFile(ctx context.Context, f fault) (heal func(context.Cont
 	var free func() error
 	switch f.kind {
 	case fullFile:
-		return fillPages(ctx, s.ledger.db)
+		return fillPages(ctx, s.ledger.DB)
 	case fullDisk:
-		free, err = s.venue.file.volume.fill(ctx, s.ledger.db)
+		free, err = s.venue.file.volume.fill(ctx, s.ledger.DB)
 	case locked:
-		free, err = lock(ctx, s.ledger.db)
+		free, err = lock(ctx, s.ledger.DB)
 	}
 	return func(context.Context) error { return free() }, err
 }
@@ -102,20 +103,25 @@ func strikeNetwork(f fault, n *network) (heal func(context.Context) error, err e
 	return func(context.Context) error { return remove() }, err
 }
 
+// kill ends a process at once. It may have ended already.
+func (s *stage) kill(at *seat) {
+	_ = at.actor.Kill()
+	s.noteOf(at, arena.Killed, nil)
+}
+
 // dismiss asks a process to end with SIGTERM, and kills it if it does not.
 func (s *stage) dismiss(ctx context.Context, at *seat) {
 	ctx, cancel := context.WithTimeoutCause(ctx, endPatience, errors.New("too late"))
 	defer cancel()
-	err := at.actor.signal(syscall.SIGTERM)
+	err := at.actor.Signal(syscall.SIGTERM)
 	select {
-	case <-at.actor.ended:
-		err = errors.Join(err, at.actor.err)
+	case <-at.actor.Ended():
+		err = errors.Join(err, at.actor.Err())
 	case <-ctx.Done():
-		at.actor.kill()
-		s.note(line{What: killed, Member: at.id, Life: at.actor.number})
+		s.kill(at)
 		err = fmt.Errorf("it did not end on SIGTERM: %w", context.Cause(ctx))
 	}
 	if err != nil {
-		s.note(line{What: deserted, Member: at.id, Life: at.actor.number, Err: err.Error()})
+		s.noteOf(at, deserted, err)
 	}
 }

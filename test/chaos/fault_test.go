@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sqlelect/election/internal/arena"
 )
 
 // Each fault of a network does what its name says, to a server that echoes, and
@@ -94,14 +96,14 @@ func TestFaultsOfFiles(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, v.close()) })
 	s := &stage{venue: v}
-	s.ledger, err = openLedger(t.Context(), v.driver, v.source)
+	s.ledger, err = arena.Open(t.Context(), v.Venue)
 	require.NoError(t, err)
-	defer s.ledger.db.Close()
-	require.NoError(t, s.ledger.create(t.Context()))
-	_, err = s.ledger.db.Exec("CREATE TABLE note (content BLOB)")
+	defer s.ledger.DB.Close()
+	require.NoError(t, s.ledger.Create(t.Context()))
+	_, err = s.ledger.DB.Exec("CREATE TABLE note (content BLOB)")
 	require.NoError(t, err)
 	insert := func() error {
-		_, err := s.ledger.db.ExecContext(context.Background(), "INSERT INTO note VALUES (zeroblob(100000))")
+		_, err := s.ledger.DB.ExecContext(context.Background(), "INSERT INTO note VALUES (zeroblob(100000))")
 		return err
 	}
 	for _, f := range natures {

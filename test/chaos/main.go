@@ -18,7 +18,7 @@ import (
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == memberCommand {
-		exit(runMember(os.Stdin, os.Stdout))
+		exit(runMember(os.Stdin))
 	}
 	o, err := parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {

@@ -112,7 +112,7 @@ func report(out io.Writer, results []result, o options) (err error) {
 			err = errors.Join(err, fmt.Errorf("%s: %w", r.engine, r.err))
 			continue
 		}
-		if r.violations() > 0 {
+		if r.Violations() > 0 {
 			err = errors.Join(err, fmt.Errorf("%s: %w", r.engine, errBroken))
 		}
 		r.print(out, r.engine)

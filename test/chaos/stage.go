@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sqlelect/election/internal/arena"
 )
 
 const (
@@ -32,8 +32,8 @@ const (
 type stage struct {
 	dir       string
 	venue     *venue
-	ledger    *ledger
-	journal   *journal
+	ledger    *arena.Ledger
+	journal   *arena.Journal
 	plan      *plan
 	unguarded bool
 	tell      func(format string, arguments ...any)
@@ -45,34 +45,43 @@ type stage struct {
 // seat is one member's place, whatever process sits in it.
 type seat struct {
 	id      string
-	orm     bool
+	orm     bool     // works through gorm
 	network *network // nil before a file
-	actor   *actor
+	actor   *arena.Actor
 }
 
-func (s *stage) note(l line) { s.journal.write(l) }
+func (s *stage) note(l arena.Line) { s.journal.Write(l) }
 
-// enter starts the next process of a member.
-func (s *stage) enter(at *seat) error {
-	next := 1
-	if at.actor != nil {
-		next = at.actor.number + 1
+// noteOf writes down what happened to a process.
+func (s *stage) noteOf(at *seat, w arena.What, err error) {
+	l := arena.Line{What: w, Member: at.id, Number: at.actor.Number}
+	if err != nil {
+		l.Err = err.Error()
 	}
-	a, err := startActor(s.dir, settings{
-		ID: at.id, Life: next, Driver: s.venue.driver, Source: s.venue.seen(at.network),
-		Server: s.venue.server != nil, ORM: at.orm, Unguarded: s.unguarded,
-	})
+	s.note(l)
+}
+
+// enter starts the next process of a member. Its standard output goes nowhere: no
+// reader can slow it down.
+func (s *stage) enter(at *seat) error {
+	next := arena.Process{Member: at.id, Number: 1}
+	if at.actor != nil {
+		next.Number = at.actor.Number + 1
+	}
+	a, err := arena.Start(arena.Settings{
+		Dir: s.dir, Process: next, Venue: s.venue.seen(at.network), ORM: at.orm, Unguarded: s.unguarded,
+	}, nil, memberCommand)
 	if err != nil {
 		return err
 	}
 	at.actor = a
-	s.note(line{What: started, Member: at.id, Life: next})
+	s.noteOf(at, started, nil)
 	return nil
 }
 
 // perform lets the members elect for a while, disturbed.
 func (s *stage) perform(ctx context.Context, duration time.Duration) error {
-	s.note(line{What: clocks, Wall: time.Now().UnixNano()})
+	s.note(arena.Line{What: clocks, Wall: time.Now().UnixNano()})
 	for _, at := range s.seats {
 		if err := s.enter(at); err != nil {
 			return err
@@ -87,7 +96,7 @@ func (s *stage) perform(ctx context.Context, duration time.Duration) error {
 			return err
 		}
 	}
-	s.note(line{What: clocks, Wall: time.Now().UnixNano()})
+	s.note(arena.Line{What: clocks, Wall: time.Now().UnixNano()})
 	return context.Cause(ctx)
 }
 
@@ -120,7 +129,7 @@ func (s *stage) round(ctx context.Context, faults []fault) error {
 		names = append(names, w.name())
 		hold = max(hold, w.hold)
 	}
-	wait(ctx, hold)
+	arena.Pause(ctx, hold)
 	if err := s.healAll(ctx, wounds); err != nil {
 		return err
 	}
@@ -130,7 +139,7 @@ func (s *stage) round(ctx context.Context, faults []fault) error {
 	}
 	s.tell("%3d faults: %s, for %.1f s; goes on %.1f s after", s.struck, strings.Join(names, " + "),
 		hold.Seconds(), time.Since(healedAt).Seconds())
-	wait(ctx, calm+time.Duration(faults[0].strength*float64(time.Second)))
+	arena.Pause(ctx, calm+time.Duration(faults[0].strength*float64(time.Second)))
 	return nil
 }
 
@@ -146,7 +155,7 @@ func (s *stage) strikeAll(ctx context.Context, faults []fault) (wounds []wound, 
 			hit[w.at] = true
 		}
 		s.struck++
-		s.note(line{What: struck, Fault: f.kind, Member: w.member()})
+		s.note(arena.Line{What: struck, Fault: string(f.kind), Member: w.member()})
 		if w.heal, err = s.strike(ctx, f, w.at); err != nil {
 			return nil, fmt.Errorf("%s: %w", w.name(), err)
 		}
@@ -163,7 +172,7 @@ func (s *stage) healAll(ctx context.Context, wounds []wound) error {
 		if err := w.heal(ctx); err != nil {
 			return fmt.Errorf("end of %s: %w", w.name(), err)
 		}
-		s.note(line{What: healed, Fault: w.kind, Member: w.member()})
+		s.note(arena.Line{What: healed, Fault: string(w.kind), Member: w.member()})
 	}
 	return nil
 }
@@ -181,7 +190,7 @@ func (s *stage) aim(ctx context.Context, f fault) *seat {
 func (s *stage) leader(ctx context.Context) *seat {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	id, err := s.ledger.leader(ctx)
+	id, err := leader(ctx, s.ledger)
 	for _, at := range s.seats {
 		if err == nil && at.id == id {
 			return at
@@ -208,20 +217,20 @@ func (s *stage) goOn(ctx context.Context) error {
 		if err := s.lookForDeserters(); err != nil {
 			return err
 		}
-		seq, err := s.ledger.last(ctx)
+		seq, err := s.ledger.Last(ctx)
 		switch {
 		case err != nil:
 		case before < 0:
 			before = seq
 		case seq > before:
-			s.note(line{What: went})
+			s.note(arena.Line{What: went})
 			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				s.note(line{What: stuck, Err: fmt.Sprintf("no entry within %v", patience)})
+				s.note(arena.Line{What: stuck, Err: fmt.Sprintf("no entry within %v", patience)})
 				s.tell("stuck: no entry within %v", patience)
 				return nil
 			}
@@ -233,16 +242,25 @@ func (s *stage) goOn(ctx context.Context) error {
 // lookForDeserters writes down whose process has ended, and starts another.
 func (s *stage) lookForDeserters() error {
 	for _, at := range s.seats {
-		if !at.actor.hasEnded() {
+		if !s.hasDeserted(at) {
 			continue
 		}
-		s.note(line{What: deserted, Member: at.id, Life: at.actor.number, Err: fmt.Sprint("it ended by itself: ", at.actor.err)})
-		s.tell("process %s has ended by itself: %v", at.actor, at.actor.err)
+		s.tell("process %s has ended by itself: %v", at.actor, at.actor.Err())
 		if err := s.enter(at); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *stage) hasDeserted(at *seat) bool {
+	select {
+	case <-at.actor.Ended():
+		s.noteOf(at, deserted, fmt.Errorf("it ended by itself: %w", at.actor.Err()))
+		return true
+	default:
+		return false
+	}
 }
 
 // curtain ends all processes, at once: gently, if the run came to its end.
@@ -255,10 +273,8 @@ func (s *stage) curtain(ctx context.Context, gently bool) {
 		ending.Go(func() {
 			switch {
 			case !gently:
-				at.actor.kill()
-			case at.actor.hasEnded():
-				s.note(line{What: deserted, Member: at.id, Life: at.actor.number, Err: fmt.Sprint("it ended by itself: ", at.actor.err)})
-			default:
+				_ = at.actor.Kill()
+			case !s.hasDeserted(at):
 				s.dismiss(ctx, at)
 			}
 		})
@@ -274,23 +290,24 @@ func (s *stage) curtain(ctx context.Context, gently bool) {
 // newStage sets everything up but the members.
 func newStage(ctx context.Context, dir, engine string, o options, tell func(string, ...any)) (s *stage, err error) {
 	s = &stage{dir: dir, unguarded: o.unguarded, tell: tell}
-	log, err := os.OpenFile(filepath.Join(dir, stageLog), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
+	if s.journal, err = arena.NewJournal(filepath.Join(dir, arena.StageLog), nil); err != nil {
 		return nil, err
 	}
-	s.journal = &journal{out: log}
 	if s.venue, err = openVenue(ctx, engine, dir); err != nil {
-		return nil, errors.Join(err, log.Close())
+		return nil, errors.Join(err, s.journal.Close())
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if s.ledger, err = openLedger(ctx, s.venue.driver, s.venue.source); err != nil {
+	if s.ledger, err = arena.Open(ctx, s.venue.Venue); err != nil {
 		return nil, err
 	}
-	if err := s.ledger.create(ctx); err != nil {
+	if err := s.ledger.Create(ctx); err != nil {
+		return nil, err
+	}
+	if err := createChanges(ctx, s.ledger); err != nil {
 		return nil, err
 	}
 	s.plan = newPlan(o.seed, s.venue)
@@ -308,10 +325,7 @@ func newStage(ctx context.Context, dir, engine string, o options, tell func(stri
 
 func (s *stage) close() (err error) {
 	if s.ledger != nil {
-		err = s.ledger.db.Close()
+		err = s.ledger.Close()
 	}
-	if log, ok := s.journal.out.(io.Closer); ok {
-		err = errors.Join(err, log.Close())
-	}
-	return errors.Join(err, s.venue.close())
+	return errors.Join(err, s.journal.Close(), s.venue.close())
 }

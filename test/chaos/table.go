@@ -19,8 +19,8 @@ func table(results []result, o options, at time.Time) string {
 	for _, r := range results {
 		fmt.Fprintf(&b, "| %s | %s, %s | %v, %d members | %s | %d | %d | %d (%d) | %d (%d) | %d | %v, %v | %d |\n",
 			r.engine, at.UTC().Format(time.DateOnly), cmp.Or(o.commit, "unknown"), r.took.Round(time.Second), o.members,
-			faultList(r.faults), r.terms, r.entries, r.refusals, r.woken, r.unknowns, r.landed, r.inFlight,
-			median(r.vacancies).Round(time.Millisecond), worst(r.vacancies).Round(time.Millisecond), r.violations())
+			faultList(r.faults), r.terms, r.Entries, r.Refusals, r.woken, r.Unknowns, r.Landed, r.inFlight,
+			median(r.vacancies).Round(time.Millisecond), worst(r.vacancies).Round(time.Millisecond), r.Violations())
 	}
 	return b.String()
 }

@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/sqlelect/election/internal/arena"
 	"github.com/sqlelect/election/internal/dbtest"
 	"github.com/sqlelect/election/internal/dialect"
 	"github.com/sqlelect/election/internal/sqldb"
@@ -18,10 +18,10 @@ import (
 
 // venue is the database of a run: a server or a file.
 type venue struct {
-	engine         string
-	driver, source string            // past all proxies
-	server         *dbtest.OwnServer // or nil
-	file           *file             // or nil
+	arena.Venue // past all proxies
+	engine      string
+	server      *dbtest.OwnServer // or nil
+	file        *file             // or nil
 }
 
 // The engines, as they are named on the command line.
@@ -39,14 +39,14 @@ func openVenue(ctx context.Context, engine, dir string) (*venue, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &venue{engine: engine, driver: "sqlite", source: f.source(), file: f}, nil
+		return &venue{Venue: arena.Venue{DSN: f.dsn()}, engine: engine, file: f}, nil
 	}
 	server, err := dbtest.StartServer(engine)
 	if err != nil {
 		return nil, err
 	}
-	v := &venue{engine: engine, driver: server.Driver, server: server}
-	v.source = v.in(server.DSN)
+	v := &venue{engine: engine, server: server}
+	v.Venue = v.in(server.DSN)
 	if err := v.createSchema(ctx); err != nil {
 		return nil, errors.Join(err, v.close())
 	}
@@ -56,18 +56,18 @@ func openVenue(ctx context.Context, engine, dir string) (*venue, error) {
 const schema = "election_chaos"
 
 // in names the run's schema, where a connection needs one.
-func (v *venue) in(dsn string) string {
+func (v *venue) in(dsn string) arena.Venue {
 	if v.engine == mysqlEngine {
-		return dsn + schema
+		dsn += schema
 	}
-	return dsn
+	return arena.Venue{Driver: v.server.Driver, DSN: dsn}
 }
 
 func (v *venue) createSchema(ctx context.Context) error {
 	if v.engine != mysqlEngine {
 		return nil
 	}
-	db, err := sql.Open(v.driver, v.server.DSN)
+	db, err := sql.Open(v.Driver, v.server.DSN)
 	if err != nil {
 		return err
 	}
@@ -76,10 +76,10 @@ func (v *venue) createSchema(ctx context.Context) error {
 	return err
 }
 
-// seen returns the source for a member behind n, which is nil before a file.
-func (v *venue) seen(n *network) string {
+// seen returns what a member behind n sees, which is nil before a file.
+func (v *venue) seen(n *network) arena.Venue {
 	if n == nil {
-		return v.source
+		return v.Venue
 	}
 	return v.in(v.server.Behind(n.port()))
 }
@@ -112,10 +112,9 @@ func newFile(dir string) (*file, error) {
 	return f, nil
 }
 
-// source has the limit in every connection: SQLite does not keep it in the file.
-func (f *file) source() string {
-	pragmas := []string{"busy_timeout(1000)", "journal_mode(WAL)", "synchronous(FULL)", fmt.Sprintf("max_page_count(%d)", maxPages)}
-	return sqldb.FileDSN(f.path) + "?_pragma=" + strings.Join(pragmas, "&_pragma=")
+// dsn has the limit in every connection: SQLite does not keep it in the file.
+func (f *file) dsn() string {
+	return fmt.Sprintf("%s?_pragma=max_page_count(%d)", sqldb.FileDSN(f.path), maxPages)
 }
 
 func (f *file) close() error {

@@ -8,32 +8,50 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/arena"
 )
+
+// createLedger creates the tables in the file of a run in dir.
+func createLedger(t *testing.T, dir string) *arena.Ledger {
+	t.Helper()
+	l, err := arena.Open(t.Context(), ownFile(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	if err := l.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
 
 // rehearsal is a member that runs within the test, and what it says.
 type rehearsal struct {
 	*testing.T
 	dir     string
-	ledger  *ledger
+	ledger  *arena.Ledger
 	stdin   *io.PipeWriter
 	reports *json.Decoder
 	ended   chan error
-	before  []report // what the member said after the last cue and before it answered
+	unread  []report // what the member said before it answered the last cue
 }
 
-func rehearse(t *testing.T, arguments ...string) *rehearsal {
+func rehearse(t *testing.T, unguarded bool) *rehearsal {
 	t.Helper()
 	dir := t.TempDir()
-	l := createLedger(t, ownFile(dir))
+	l := createLedger(t, dir)
 	cues, stdin := io.Pipe()
 	stdout, says := io.Pipe()
 	r := &rehearsal{t, dir, l, stdin, json.NewDecoder(stdout), make(chan error, 1), nil}
 	go func() {
-		err := RunMember(context.Background(), append([]string{"-dir", dir, "-id", "a"}, arguments...), cues, says)
+		err := RunMember(context.Background(), cues, says)
 		says.CloseWithError(err)
 		r.ended <- err
 	}()
-	if _, err := io.WriteString(stdin, ownFile(dir).line()); err != nil {
+	settings := arena.Settings{Dir: dir, Process: arena.Process{Member: "a", Number: 1}, Venue: ownFile(dir), Unguarded: unguarded}
+	if err := json.NewEncoder(stdin).Encode(settings); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -46,9 +64,15 @@ func rehearse(t *testing.T, arguments ...string) *rehearsal {
 // next reads reports up to one that is wanted.
 func (r *rehearsal) next(wanted func(report) bool) report {
 	r.Helper()
-	for {
-		rep := r.hear()
+	for len(r.unread) > 0 {
+		rep := r.unread[0]
+		r.unread = r.unread[1:]
 		if wanted(rep) {
+			return rep
+		}
+	}
+	for {
+		if rep := r.hear(); wanted(rep) {
 			return rep
 		}
 	}
@@ -56,40 +80,41 @@ func (r *rehearsal) next(wanted func(report) bool) report {
 
 func (r *rehearsal) hear() (rep report) {
 	r.Helper()
-	if len(r.before) > 0 {
-		rep, r.before = r.before[0], r.before[1:]
-		return rep
-	}
 	if err := r.reports.Decode(&rep); err != nil {
 		r.Fatalf("the member says no more: %v", err)
 	}
 	return rep
 }
 
-func (r *rehearsal) line(w what) line {
-	r.Helper()
-	return *r.next(func(rep report) bool { return rep.Line != nil && rep.Line.What == w }).Line
+func says(w arena.What) func(report) bool {
+	return func(rep report) bool { return rep.Line != nil && rep.Line.What == w }
 }
 
-// ask gives a cue and returns the answer's error.
-func (r *rehearsal) ask(c cue) string {
+func (r *rehearsal) line(w arena.What) arena.Line {
+	r.Helper()
+	return *r.next(says(w)).Line
+}
+
+// ask gives a cue and returns the answer's error. What the member says before it
+// answers stays to be read.
+func (r *rehearsal) ask(c arena.Cue) string {
 	r.Helper()
 	fmt.Fprintln(r.stdin, c)
-	r.before = nil
-	var before []report
-	rep := r.next(func(rep report) bool {
-		before = append(before, rep)
-		return rep.Answer != nil
-	})
-	r.before = before
-	if rep.Answer.Cue != c.verb {
-		r.Errorf("asked to %s, answered to %s", c.verb, rep.Answer.Cue)
+	for {
+		rep := r.hear()
+		if !says(arena.Asked)(rep) {
+			r.unread = append(r.unread, rep)
+			continue
+		}
+		if rep.Line.Cue != c.Verb {
+			r.Errorf("asked to %s, answered to %s", c.Verb, rep.Line.Cue)
+		}
+		return rep.Line.Err
 	}
-	return rep.Answer.Err
 }
 
 // end closes the member's standard input, and returns its log.
-func (r *rehearsal) end() []line {
+func (r *rehearsal) end() []arena.Line {
 	r.Helper()
 	r.stdin.Close()
 	for { // until the member has closed its standard output
@@ -101,66 +126,90 @@ func (r *rehearsal) end() []line {
 	if err := <-r.ended; err != nil {
 		r.Fatalf("the member ended with %v", err)
 	}
-	lines, torn, err := readLog(process{"a", 1}.log(r.dir))
-	if err != nil || torn {
-		r.Fatalf("read its log: torn %v, error %v", torn, err)
+	stage, err := arena.NewJournal(r.dir+"/"+arena.StageLog, nil)
+	if err != nil {
+		r.Fatal(err)
 	}
-	return lines
+	stage.Close()
+	h, err := arena.ReadHistory(r.Context(), r.dir, r.ledger)
+	if err != nil {
+		r.Fatalf("read its log: %v", err)
+	}
+	return h.Members
 }
 
 func TestMember(t *testing.T) {
-	r := rehearse(t)
-	term := r.line(entered).Term
-	first := r.line(committed)
-	if first.Term != term || first.Seq != 1 || first.Member != "a" || first.Run != 1 {
+	r := rehearse(t, false)
+	term := r.line(arena.Entered).Term
+	first := r.line(arena.Committed)
+	if first.Term != term || first.Seq != 1 || first.Member != "a" || first.Number != 1 {
 		t.Errorf("the first entry in term %d is %+v", term, first)
 	}
 	leading := r.next(func(rep report) bool { return rep.Status != nil && rep.Status.TrustLeft > 0 }).Status
 	if leading.Term != term || !slices.Equal(leading.Sees, []string{"a"}) {
 		t.Errorf("in term %d its status is %+v", term, leading)
 	}
-	if declined := r.ask(cue{cueResign, term + 1, "1ms"}); declined == "" {
+	if declined := r.ask(arena.Cue{Verb: arena.Resign, Term: term + 1, Arg: "1ms"}); declined == "" {
 		t.Error("resigned in a term that it does not lead in")
 	}
-	if declined := r.ask(cue{cueTransfer, term, "nobody"}); declined == "" {
+	if declined := r.ask(arena.Cue{Verb: arena.Transfer, Term: term, Arg: "nobody"}); declined == "" {
 		t.Error("handed over to an unknown member")
 	}
-	if declined := r.ask(cue{cueResign, term, "1ms"}); declined != "" {
+	if declined := r.ask(arena.Cue{Verb: arena.Resign, Term: term, Arg: "1ms"}); declined != "" {
 		t.Errorf("declined to resign: %s", declined)
 	}
-	if again := r.line(entered).Term; again <= term {
+	if again := r.line(arena.Entered).Term; again <= term {
 		t.Errorf("leads in term %d after term %d", again, term)
 	}
-	r.line(committed)
-	lines := slices.DeleteFunc(r.end(), func(l line) bool { return l.What == troubled }) // a busy machine may be too slow at times
-	if last := lines[len(lines)-1]; last.What != exited {
-		t.Errorf("the log ends with %+v: the callback outlived the member, or its end was not logged", last)
+	r.line(arena.Committed)
+	lines := r.end()
+	var ends []arena.What
+	for _, l := range lines {
+		if l.Term > term && (l.What == arena.Exited || l.What == arena.Ceased) || l.What == arena.Left {
+			ends = append(ends, l.What)
+		}
 	}
-	if h, err := r.ledger.entries(t.Context()); err != nil || len(h) == 0 || h[len(h)-1].Term <= term {
+	slices.Sort(ends[:max(0, len(ends)-1)])
+	if !slices.Equal(ends, []arena.What{arena.Ceased, arena.Exited, arena.Left}) {
+		t.Errorf("the log ends with %v: the callback or its writer outlived the member, or an end was not logged", ends)
+	}
+	if h, err := r.ledger.Entries(t.Context()); err != nil || len(h) == 0 || h[len(h)-1].Term <= term {
 		t.Errorf("the ledger holds %v, error %v", h, err)
+	}
+}
+
+// crown makes b the leader in term, behind the back of whoever leads.
+func crown(t *testing.T, l *arena.Ledger, term uint64) {
+	t.Helper()
+	storage, err := election.NewSQLStorage(l.DB, l.Names()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := storage.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	record.LeaderID, record.Term = "b", term
+	if err := storage.Update(t.Context(), record, true); err != nil {
+		t.Fatal(err)
 	}
 }
 
 // After a freeze, here one without a stop, the leader goes on writing although
 // its ctx has ended.
 func TestMemberInsists(t *testing.T) {
-	for _, arguments := range [][]string{nil, {"-unguarded"}} {
-		t.Run(fmt.Sprint(arguments), func(t *testing.T) {
-			r := rehearse(t, arguments...)
-			term := r.line(committed).Term
-			if declined := r.ask(cue{cueHold, term, ""}); declined != "" {
+	for unguarded, want := range map[bool]arena.What{false: arena.Refused, true: arena.Committed} {
+		t.Run(string(want), func(t *testing.T) {
+			r := rehearse(t, unguarded)
+			term := r.line(arena.Committed).Term
+			if declined := r.ask(arena.Cue{Verb: cueHold, Term: term}); declined != "" {
 				t.Fatalf("declined to hold still: %s", declined)
 			}
-			// Behind the back of the one that leads.
-			crown(t, storageOf(t, r.ledger), "b", term+1)
-			if declined := r.ask(cue{verb: cueOpen}); declined != "" {
+			crown(t, r.ledger, term+1)
+			if declined := r.ask(arena.Cue{Verb: cueOpen}); declined != "" {
 				t.Fatalf("declined to go on: %s", declined)
 			}
-			want := refused
-			if len(arguments) > 0 {
-				want = committed
-			}
-			r.next(func(rep report) bool { return rep.Line != nil && rep.Line.What == exited })
+			r.line(arena.Ceased)
 			late := 0
 			for _, l := range r.end() {
 				if l.What == want && l.Term == term {
@@ -175,29 +224,29 @@ func TestMemberInsists(t *testing.T) {
 }
 
 func TestMemberThatHoldsTheGateEndsToo(t *testing.T) {
-	r := rehearse(t)
-	term := r.line(committed).Term
-	if declined := r.ask(cue{cueHold, term, ""}); declined != "" {
+	r := rehearse(t, false)
+	term := r.line(arena.Committed).Term
+	if declined := r.ask(arena.Cue{Verb: cueHold, Term: term}); declined != "" {
 		t.Fatalf("declined to hold still: %s", declined)
 	}
 	r.end()
 }
 
-func TestMemberRefusesBadArguments(t *testing.T) {
+func TestMemberRefusesBadSettings(t *testing.T) {
 	dir := t.TempDir()
-	first := ownFile(dir).line()
-	for _, c := range []struct {
-		arguments []string
-		stdin     string
-	}{
-		{[]string{"-nonsense"}, first},
-		{[]string{"-dir", "/does/not/exist", "-id", "a"}, first},
-		{[]string{"-dir", dir, "-id", ""}, first},
-		{[]string{"-dir", dir, "-id", "a"}, ""},
-		{[]string{"-dir", dir, "-id", "b"}, "hold 3\n"},
+	a := arena.Process{Member: "a", Number: 1}
+	for _, settings := range []arena.Settings{
+		{Dir: "/does/not/exist", Process: a, Venue: ownFile(dir)},
+		{Dir: dir, Venue: ownFile(dir)}, // without an ID
+		{Dir: dir, Process: a},
+		{Dir: dir, Process: a, Venue: ownFile("/does/not/exist")},
 	} {
-		if err := RunMember(t.Context(), c.arguments, strings.NewReader(c.stdin), io.Discard); err == nil {
-			t.Errorf("%v with input %q was accepted", c.arguments, c.stdin)
+		text, err := json.Marshal(settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := RunMember(t.Context(), strings.NewReader(string(text)+"\n"), io.Discard); err == nil {
+			t.Errorf("%s was accepted", text)
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/sqlelect/election/internal/arena"
 )
 
 // mostBroken is how many findings of one promise are printed in full.
@@ -17,16 +19,16 @@ func (v verdict) print(out io.Writer) error {
 	for _, h := range v.handovers {
 		fmt.Fprintf(&b, "  %-12s %s\n", h.cue.What, h)
 	}
-	fmt.Fprintf(&b, "\n  %-12s %d, %d of unknown outcome (maybe)\n", "entries", v.entries, v.maybes)
-	if v.orphans > 0 {
-		fmt.Fprintf(&b, "  %-12s %d, written by a process that was killed before it could log it\n", "unlogged", v.orphans)
+	fmt.Fprintf(&b, "\n  %-12s %d, %d of unknown outcome (maybe)\n", "entries", v.Entries, v.Unknowns)
+	if v.Orphans > 0 {
+		fmt.Fprintf(&b, "  %-12s %d, written by a process that was killed before it could log it\n", "unlogged", v.Orphans)
 	}
-	fmt.Fprintf(&b, "  %-12s %d late writes of the woken leader\n\n", "refused", v.refusals)
-	for _, p := range v.promises {
-		p.print(&b)
+	fmt.Fprintf(&b, "  %-12s %d late writes of the woken leader\n\n", "refused", v.lateRefusals)
+	for _, p := range v.Promises {
+		p.Print(&b, mostBroken)
 	}
-	if broken := v.broken(); broken > 0 {
-		fmt.Fprintf(&b, "\nFAIL: %d of %d promises did not hold\n", broken, len(v.promises))
+	if broken := v.Broken(); broken > 0 {
+		fmt.Fprintf(&b, "\nFAIL: %d of %d promises did not hold\n", broken, len(v.Promises))
 	} else {
 		b.WriteString("\nok: every promise held\n")
 	}
@@ -39,23 +41,9 @@ func (h handover) String() string {
 	switch h.cue.What {
 	case transferred:
 		text += "  asked for " + h.cue.To
-	case killed, frozen:
+	case arena.Killed, arena.Frozen:
 		// The lease counts from the last renewal that the others saw.
-		text += fmt.Sprintf("  expected within %v", (leaseDuration + renewInterval).Round(time.Millisecond))
+		text += fmt.Sprintf("  expected within %v", (lease.Duration + lease.RenewInterval).Round(time.Millisecond))
 	}
 	return text
-}
-
-func (p promise) print(b *strings.Builder) {
-	mark := "ok  "
-	if len(p.broken) > 0 {
-		mark = "FAIL"
-	}
-	fmt.Fprintf(b, "  %s  %s\n", mark, p.sentence)
-	for _, finding := range p.broken[:min(len(p.broken), mostBroken)] {
-		fmt.Fprintf(b, "          %s\n", finding)
-	}
-	if more := len(p.broken) - mostBroken; more > 0 {
-		fmt.Fprintf(b, "          … and %d more\n", more)
-	}
 }

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/sqlelect/election/internal/arena"
 )
 
 func TestVerdictIsPrinted(t *testing.T) {
 	h := goodHistory()
-	without(is(committed, "c", 7))(&h)
+	without(is(arena.Committed, "c", 7))(&h)
 	var out strings.Builder
 	if err := judge(h).print(&out); err != nil {
 		t.Fatal(err)
@@ -40,9 +42,11 @@ ok: every promise held
 }
 
 func TestBrokenPromiseIsPrinted(t *testing.T) {
-	v := verdict{promises: []promise{{"all is well", nil}, {sentence: "nothing is wrong"}}}
+	var v verdict
+	v.Add("all is well", nil)
+	v.Add("nothing is wrong", nil)
 	for i := range mostBroken + 2 {
-		v.promises[1].broken = append(v.promises[1].broken, fmt.Sprintf("finding %d", i))
+		v.Promises[1].Broken = append(v.Promises[1].Broken, fmt.Sprintf("finding %d", i))
 	}
 	var out strings.Builder
 	if err := v.print(&out); err != nil {

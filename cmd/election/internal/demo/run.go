@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/sqlelect/election/internal/arena"
 )
 
 const (
@@ -63,33 +65,33 @@ func Run(ctx context.Context, out io.Writer, options Options) (err error) {
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
-	return at.redact(err)
+	return at.Redact(err)
 }
 
 // runAt creates the tables, plays the demo and pronounces the verdict. Tables in
 // somebody else's database are dropped whatever happens.
-func runAt(ctx context.Context, dir string, at venue, out io.Writer, options Options) (err error) {
-	l, err := at.open(ctx)
+func runAt(ctx context.Context, dir string, at arena.Venue, out io.Writer, options Options) (err error) {
+	l, err := arena.Open(ctx, at)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.close()) }()
-	if err := l.create(ctx); err != nil {
-		return fmt.Errorf("database %q: %w", at, err)
+	defer func() { err = errors.Join(err, l.Close()) }()
+	if err := l.Create(ctx); err != nil {
+		return fmt.Errorf("database %q (the demo needs the right to create and drop tables of its own): %w", at, err)
 	}
 	defer func() {
 		switch {
-		case at.own(): // the file stays or goes with the directory
+		case own(at): // the file stays or goes with the directory
 		case options.Keep:
-			fmt.Fprintf(out, "\nkept: tables %s\n", strings.Join(l.names(), ", "))
+			fmt.Fprintf(out, "\nkept: tables %s\n", strings.Join(l.Names(), ", "))
 		default:
-			err = errors.Join(err, l.drop())
+			err = errors.Join(err, l.Drop())
 		}
 	}()
 	if err := perform(ctx, dir, at, newView(out), options); err != nil {
 		return err
 	}
-	h, err := readHistory(ctx, dir, l)
+	h, err := arena.ReadHistory(ctx, dir, l)
 	if err != nil {
 		return err
 	}
@@ -97,35 +99,33 @@ func runAt(ctx context.Context, dir string, at venue, out io.Writer, options Opt
 	if err := v.print(out); err != nil {
 		return err
 	}
-	if v.broken() > 0 {
+	if v.Broken() > 0 {
 		return ErrBroken
 	}
 	return nil
 }
 
 // perform plays the script in dir, and ends all processes in any case.
-func perform(ctx context.Context, dir string, at venue, v view, options Options) (err error) {
+func perform(ctx context.Context, dir string, at arena.Venue, v view, options Options) (err error) {
 	s := &stage{
-		dir:      dir,
-		venue:    at,
-		view:     v,
-		farewell: farewell,
-		began:    time.Now(),
-		messages: make(chan message),
-		redraw:   time.NewTicker(redrawInterval),
+		dir:       dir,
+		venue:     at,
+		view:      v,
+		unguarded: options.Unguarded,
+		farewell:  farewell,
+		began:     time.Now(),
+		messages:  make(chan message),
+		redraw:    time.NewTicker(redrawInterval),
 	}
 	defer s.redraw.Stop()
-	if options.Unguarded {
-		s.arguments = []string{"-unguarded"}
-	}
 	for _, id := range []string{"a", "b", "c"} {
 		s.seats = append(s.seats, &seat{id: id})
 	}
-	if s.journal, err = newJournal(filepath.Join(dir, stageLog), nil); err != nil {
+	if s.journal, err = arena.NewJournal(filepath.Join(dir, arena.StageLog), nil); err != nil {
 		return err
 	}
 	err = s.play(ctx)
-	err = errors.Join(err, s.curtain(), s.journal.close())
+	err = errors.Join(err, s.curtain(), s.journal.Close())
 	v.close(s.board())
 	return err
 }

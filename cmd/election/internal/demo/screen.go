@@ -99,7 +99,7 @@ func (v *screen) member(r row) string {
 		mark = "★"
 	}
 	if r.term > 0 {
-		full := min(barWidth, int((r.trust*barWidth+renewDeadline-1)/renewDeadline))
+		full := min(barWidth, int((r.trust*barWidth+lease.RenewDeadline-1)/lease.RenewDeadline))
 		term = fmt.Sprint(r.term)
 		bar = strings.Repeat("█", full) + strings.Repeat("░", barWidth-full) + fmt.Sprintf(" %5.2f s", r.trust.Seconds())
 	}

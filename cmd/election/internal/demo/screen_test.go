@@ -13,7 +13,7 @@ func sampleBoard() board {
 		elapsed: 12300 * time.Millisecond, step: "2/6  the leader resigns", entries: 42, term: 7,
 		leader: "a", steady: 1500 * time.Millisecond,
 		rows: []row{
-			{member: "a", state: "leader", leads: true, term: 7, trust: renewDeadline / 2, sees: "a b", written: 40, refused: 1},
+			{member: "a", state: "leader", leads: true, term: 7, trust: lease.RenewDeadline / 2, sees: "a b", written: 40, refused: 1},
 			{member: "b", state: "frozen", term: 3, written: 2},
 			{member: "c", state: "follower", sees: "a b"},
 		},

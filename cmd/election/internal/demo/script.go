@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/sqlelect/election/internal/arena"
 )
 
 const (
@@ -12,15 +14,16 @@ const (
 	settling = 1500 * time.Millisecond
 	// enough entries of a term let the verdict tell one that comes too late.
 	enough = 5
-	// resignPause keeps a leader that resigned from campaigning for longer than
-	// the others can need.
-	resignPause = 2 * leaseDuration
 )
+
+// resignPause keeps a leader that resigned from campaigning for longer than the
+// others can need.
+var resignPause = 2 * lease.Duration
 
 // script is what the stage does, step by step.
 func (s *stage) script() []scene {
 	database := "one database"
-	if s.venue.own() {
+	if own(s.venue) {
 		database = "one SQLite file"
 	}
 	return []scene{
@@ -53,8 +56,8 @@ func (s *stage) play(ctx context.Context) error {
 }
 
 func (s *stage) begin(ctx context.Context) error {
-	if !s.venue.own() {
-		s.tell("created tables %s… in %s", s.venue.prefix, s.venue)
+	if !own(s.venue) {
+		s.tell("created tables %s… in %s", s.venue.Prefix, s.venue)
 	}
 	for _, seat := range s.seats {
 		if err := s.enter(seat); err != nil {
@@ -83,7 +86,7 @@ func (s *stage) succession(ctx context.Context, r sighted) error {
 
 // cued has the leader do what c says for the term it leads in, and writes it
 // down. A leader that loses its leadership just then is followed by another try.
-func (s *stage) cued(ctx context.Context, w what, choose func(sighted) (cue, error)) error {
+func (s *stage) cued(ctx context.Context, w arena.What, choose func(sighted) (arena.Cue, error)) error {
 	for {
 		r, err := s.leader(ctx)
 		if err != nil {
@@ -93,8 +96,8 @@ func (s *stage) cued(ctx context.Context, w what, choose func(sighted) (cue, err
 		if err != nil {
 			return err
 		}
-		c.term = r.term
-		asked := time.Now()
+		c.Term = r.term
+		asked := arena.Now()
 		done, err := s.ask(ctx, r.seat, c)
 		if err != nil {
 			return err
@@ -105,28 +108,26 @@ func (s *stage) cued(ctx context.Context, w what, choose func(sighted) (cue, err
 			}
 			continue
 		}
-		if err := s.did(w, asked, r, c.arg); err != nil {
-			return err
-		}
+		s.did(w, asked, r, c.Arg)
 		return s.succession(ctx, r)
 	}
 }
 
 func (s *stage) resign(ctx context.Context) error {
-	return s.cued(ctx, resigned, func(r sighted) (cue, error) {
+	return s.cued(ctx, resigned, func(r sighted) (arena.Cue, error) {
 		s.tell("asking %s to resign", r.seat.id)
-		return cue{verb: cueResign, arg: resignPause.String()}, nil
+		return arena.Cue{Verb: arena.Resign, Arg: resignPause.String()}, nil
 	})
 }
 
 func (s *stage) transfer(ctx context.Context) error {
-	return s.cued(ctx, transferred, func(r sighted) (cue, error) {
+	return s.cued(ctx, transferred, func(r sighted) (arena.Cue, error) {
 		heir, err := s.bystander(r)
 		if err != nil {
-			return cue{}, err
+			return arena.Cue{}, err
 		}
 		s.tell("asking %s to hand over to %s", r.seat.id, heir.id)
-		return cue{verb: cueTransfer, arg: heir.id}, nil
+		return arena.Cue{Verb: arena.Transfer, Arg: heir.id}, nil
 	})
 }
 
@@ -160,13 +161,10 @@ func (s *stage) kill(ctx context.Context) error {
 		return err
 	}
 	r.seat.doomed = true
-	at, err := r.seat.actor.kill()
-	if err != nil {
+	if err := r.seat.actor.Kill(); err != nil {
 		return err
 	}
-	if err := s.did(killed, at, r, ""); err != nil {
-		return err
-	}
+	s.did(arena.Killed, 0, r, "")
 	s.tell("killed %s in term %d", r.seat.id, r.term)
 	if err := s.until(ctx, "the killed process has ended", func() bool { return r.seat.gone }); err != nil {
 		return err
@@ -186,22 +184,20 @@ func (s *stage) kill(ctx context.Context) error {
 // the lock of the whole file, and nobody could be elected. (On a server nobody
 // could before the guard timeout.)
 func (s *stage) freeze(ctx context.Context) error {
-	if !canFreeze {
+	if !arena.CanFreeze {
 		s.tell("skipped: this system cannot stop a process")
-		return s.did(unfreezable, time.Now(), sighted{}, "")
+		s.did(unfreezable, 0, sighted{}, "")
+		return nil
 	}
 	r, err := s.leaderAtGate(ctx)
 	if err != nil {
 		return err
 	}
-	at, err := r.seat.actor.freeze()
-	if err != nil {
+	if err := r.seat.actor.Freeze(); err != nil {
 		return err
 	}
 	r.seat.frozen = true
-	if err := s.did(frozen, at, r, ""); err != nil {
-		return err
-	}
+	s.did(arena.Frozen, 0, r, "")
 	s.tell("froze %s in term %d", r.seat.id, r.term)
 	s.end(r.term)
 	if err := s.succession(ctx, r); err != nil {
@@ -219,7 +215,7 @@ func (s *stage) leaderAtGate(ctx context.Context) (sighted, error) {
 		if err != nil {
 			return r, err
 		}
-		done, err := s.ask(ctx, r.seat, cue{verb: cueHold, term: r.term})
+		done, err := s.ask(ctx, r.seat, arena.Cue{Verb: cueHold, Term: r.term})
 		if err != nil || done {
 			return r, err
 		}
@@ -233,18 +229,16 @@ func (s *stage) leaderAtGate(ctx context.Context) (sighted, error) {
 // leads no more.
 func (s *stage) wake(ctx context.Context, r sighted) error {
 	before := r.seat.refused
-	if err := s.did(thawed, time.Now(), r, ""); err != nil {
-		return err
-	}
-	if err := r.seat.actor.thaw(); err != nil {
+	s.did(arena.Thawed, 0, r, "")
+	if err := r.seat.actor.Thaw(); err != nil {
 		return err
 	}
 	r.seat.frozen = false
 	s.tell("woke %s, which still believes in term %d", r.seat.id, r.term)
-	if _, err := s.ask(ctx, r.seat, cue{verb: cueOpen}); err != nil {
+	if _, err := s.ask(ctx, r.seat, arena.Cue{Verb: cueOpen}); err != nil {
 		return err
 	}
-	late := func() bool { return r.seat.returned >= r.term }
+	late := func() bool { return r.seat.ceased >= r.term }
 	if err := s.until(ctx, "the woken leader has stopped writing", late); err != nil {
 		return err
 	}

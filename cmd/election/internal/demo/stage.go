@@ -2,22 +2,38 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/arena"
+)
+
+// MemberCommand is the hidden subcommand under which the program runs itself as
+// a member, by RunMember.
+const MemberCommand = "demo-member"
+
+// What the stage writes down besides: what it had a leader do, each with the term in
+// which that member led.
+const (
+	resigned    arena.What = "resigned"
+	transferred arena.What = "transferred"
+	unfreezable arena.What = "unfreezable" // this system cannot stop a process
 )
 
 // stage runs the members' processes. One goroutine owns it: the script's steps
 // call until, which takes in what the members say while it waits.
 type stage struct {
 	dir       string
-	venue     venue
-	journal   *journal
+	venue     arena.Venue
+	journal   *arena.Journal
 	view      view
-	arguments []string      // for every member's process
+	unguarded bool          // the woken leader writes without the guard
 	farewell  time.Duration // how long dismissed members may take to release and leave
 	began     time.Time
 
@@ -27,25 +43,25 @@ type stage struct {
 
 	step    string
 	reign   sighted
-	changed time.Time // when reign last began or ended
-	entries int       // committed, by what the members say
-	answer  *answer   // to the last cue
-	ending  bool      // the members were dismissed
+	changed time.Time   // when reign last began or ended
+	entries int         // committed, by what the members say
+	answer  *arena.Line // to the last cue
+	ending  bool        // the members were dismissed
 }
 
 // seat is one member's place, whatever process sits in it.
 type seat struct {
-	id       string
-	actor    *actor // nil before the first one
-	joined   bool
-	frozen   bool
-	gone     bool // the process has ended
-	doomed   bool // it was killed, its end is no news
-	status   status
-	heard    time.Time // when the status came
-	written  int
-	refused  int
-	returned uint64 // the last term whose callback returned
+	id      string
+	actor   *arena.Actor // nil before the first one
+	joined  bool
+	frozen  bool
+	gone    bool // the process has ended
+	doomed  bool // it was killed, its end is no news
+	status  status
+	heard   time.Time // when the status came
+	written int
+	refused int
+	ceased  uint64 // the last term whose writer ended
 }
 
 // sighted is the newest reign that the stage has heard of.
@@ -56,19 +72,49 @@ type sighted struct {
 	entries int
 }
 
+// message is what the stage hears from or about an actor: a report, or its end.
+type message struct {
+	from   *arena.Actor
+	report report
+	ended  bool
+}
+
 // enter starts the next process of a member.
 func (s *stage) enter(seat *seat) error {
-	next := process{seat.id, 1}
+	next := arena.Process{Member: seat.id, Number: 1}
 	if seat.actor != nil {
-		next.run = seat.actor.run + 1
+		next.Number = seat.actor.Number + 1
 	}
-	a, err := startActor(s.dir, s.venue, next, s.messages, s.arguments...)
+	stdout, theirs, err := os.Pipe()
 	if err != nil {
 		return err
 	}
+	defer theirs.Close()
+	settings := arena.Settings{Dir: s.dir, Process: next, Venue: s.venue, Unguarded: s.unguarded}
+	a, err := arena.Start(settings, theirs, MemberCommand)
+	if err != nil {
+		return errors.Join(err, stdout.Close())
+	}
+	go s.relay(a, stdout)
 	seat.actor, seat.joined, seat.gone, seat.doomed, seat.status = a, false, false, false, status{}
-	s.tell("started %s, process %d", seat.id, a.command.Process.Pid)
+	s.tell("started %s, process %d", seat.id, a.PID())
 	return nil
+}
+
+// relay passes on what a process says, and then its end, to messages, which must be
+// received from until then.
+func (s *stage) relay(a *arena.Actor, stdout *os.File) {
+	defer stdout.Close()
+	for reports := json.NewDecoder(stdout); ; {
+		var r report
+		if reports.Decode(&r) != nil {
+			break // the process has ended, or talks nonsense: its standard error says more
+		}
+		s.messages <- message{from: a, report: r}
+	}
+	_, _ = io.Copy(io.Discard, stdout)
+	<-a.Ended()
+	s.messages <- message{from: a, ended: true}
 }
 
 // until waits for a condition, and meanwhile takes in what happens.
@@ -90,7 +136,7 @@ func (s *stage) until(ctx context.Context, wish string, fulfilled func() bool) e
 
 // hear takes in one message. The unexpected end of a process is an error.
 func (s *stage) hear(m message) error {
-	seat := s.seatOf(m.from.member)
+	seat := s.seatOf(m.from.Member)
 	switch r := m.report; {
 	case m.ended:
 		return s.hearEnd(seat, m)
@@ -98,54 +144,55 @@ func (s *stage) hear(m message) error {
 		s.hearLine(seat, *r.Line)
 	case r.Status != nil:
 		seat.status, seat.heard = *r.Status, time.Now()
-	case r.Answer != nil:
-		s.answer = r.Answer
 	}
 	return nil
 }
 
 func (s *stage) hearEnd(seat *seat, m message) error {
-	m.from.stderr.Close()
 	seat.gone, seat.joined = true, false
+	err := m.from.Err()
 	switch {
 	case seat.doomed:
 		return nil
-	case m.err == nil && s.ending:
+	case err == nil && s.ending:
 		return nil
-	case m.err == nil:
-		m.err = errors.New("it left the stage")
+	case err == nil:
+		err = errors.New("it left the stage")
 	}
-	return fmt.Errorf("process %s ended unexpectedly: %w\n%s", m.from, m.err, m.from.lastWords())
+	return fmt.Errorf("process %s ended unexpectedly: %w\n%s", m.from, err, m.from.LastWords())
 }
 
-func (s *stage) hearLine(seat *seat, l line) {
+func (s *stage) hearLine(seat *seat, l arena.Line) {
 	switch l.What {
-	case joined:
+	case arena.Joined:
 		seat.joined = true
 		s.tell("%s has joined", l.Member)
-	case entered:
+	case arena.Entered:
 		if l.Term > s.reign.term {
 			s.reign = sighted{seat: seat, term: l.Term}
 			s.changed = time.Now()
 		}
 		s.tell("%s leads in term %d", l.Member, l.Term)
-	case exited:
-		seat.returned = l.Term
+	case arena.Exited:
 		s.end(l.Term)
 		s.tell("%s leads in term %d no more", l.Member, l.Term)
-	case committed:
+	case arena.Committed:
 		s.entries++
 		seat.written++
 		if l.Term == s.reign.term {
 			s.reign.entries++
 		}
-	case refused:
+	case arena.Refused:
 		if seat.refused++; seat.refused == 1 {
 			s.tell("%s was refused a write in term %d", l.Member, l.Term)
 		}
-	case maybe:
+	case arena.Unknown:
 		s.tell("%s cannot tell whether an entry was committed: %s", l.Member, l.Err)
-	case troubled:
+	case arena.Ceased:
+		seat.ceased = l.Term
+	case arena.Asked:
+		s.answer = &l
+	case arena.Troubled:
 		s.tell("%s reports %s", l.Member, l.Err)
 	}
 }
@@ -169,29 +216,29 @@ func (s *stage) seatOf(member string) *seat {
 
 // ask gives the leader a cue and waits for the answer. It reports whether the
 // cue was done: a leader that has just lost its lease declines.
-func (s *stage) ask(ctx context.Context, seat *seat, c cue) (bool, error) {
+func (s *stage) ask(ctx context.Context, seat *seat, c arena.Cue) (bool, error) {
 	s.answer = nil
-	if err := seat.actor.say(c); err != nil {
+	if err := seat.actor.Say(c); err != nil {
 		return false, err
 	}
-	wish := fmt.Sprintf("%s answers the cue to %s", seat.id, c.verb)
+	wish := fmt.Sprintf("%s answers the cue to %s", seat.id, c.Verb)
 	if err := s.until(ctx, wish, func() bool { return s.answer != nil }); err != nil {
 		return false, err
 	}
 	if s.answer.Err != "" {
-		s.tell("%s declines to %s: %s", seat.id, c.verb, s.answer.Err)
+		s.tell("%s declines to %s: %s", seat.id, c.Verb, s.answer.Err)
 		return false, nil
 	}
 	return true, nil
 }
 
-// did writes down what the stage has done to a leader.
-func (s *stage) did(w what, at time.Time, r sighted, to string) error {
-	l := line{What: w, At: at.UnixNano(), Term: r.term, To: to}
+// did writes down what the stage has done to a leader: at a moment, or just now.
+func (s *stage) did(w arena.What, at int64, r sighted, to string) {
+	l := arena.Line{What: w, At: at, Term: r.term, To: to}
 	if r.seat != nil {
-		l.Member, l.Run = r.seat.actor.member, r.seat.actor.run
+		l.Member, l.Number = r.seat.actor.Member, r.seat.actor.Number
 	}
-	return s.journal.write(l)
+	s.journal.Write(l)
 }
 
 // tell shows the viewer a sentence.
@@ -208,9 +255,9 @@ func (s *stage) curtain() error {
 			continue
 		}
 		if seat.frozen {
-			_ = seat.actor.thaw()
+			_ = seat.actor.Thaw()
 		}
-		seat.actor.dismiss()
+		seat.actor.Dismiss()
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), s.farewell, errors.New("they did not leave in time"))
 	defer cancel()
@@ -218,7 +265,7 @@ func (s *stage) curtain() error {
 	for _, seat := range s.seats {
 		if seat.actor != nil && !seat.gone {
 			seat.doomed = true
-			_, _ = seat.actor.kill()
+			_ = seat.actor.Kill()
 		}
 	}
 	return errors.Join(failure, s.await(context.Background()))

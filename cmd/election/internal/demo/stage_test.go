@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	var err error
 	switch role := os.Getenv(roleVariable); role {
 	case "":
-		err = RunMember(context.Background(), os.Args[2:], os.Stdin, os.Stdout)
+		err = RunMember(context.Background(), os.Stdin, os.Stdout)
 	case "crash":
 		err = errors.New("these are my last words")
 	case "quit": // status 0, before it was dismissed
@@ -76,7 +76,7 @@ func TestEndOfContext(t *testing.T) {
 	reason := errors.New("time is up")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	dir := t.TempDir()
-	createLedger(t, ownFile(dir))
+	createLedger(t, dir)
 	err := perform(ctx, dir, ownFile(dir), tripwire{lines{io.Discard}, func() { cancel(reason) }}, Options{})
 	if !errors.Is(err, reason) || !strings.Contains(err.Error(), "waiting until all members have joined") {
 		t.Errorf("got error %v", err)
@@ -99,7 +99,9 @@ func TestStageEndsMembersThatDoNotListen(t *testing.T) {
 		t.Errorf("got error %v", err)
 	}
 	for _, seat := range s.seats {
-		if !seat.gone || seat.actor.command.ProcessState == nil {
+		select {
+		case <-seat.actor.Ended():
+		default:
 			t.Errorf("%s outlived the stage", seat.id)
 		}
 	}

@@ -4,63 +4,50 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/sqlelect/election/internal/arena"
+)
+
+// The promises that only the script can put to the test, besides the arena's.
+const (
+	handedOver = "after every resignation, transfer, kill and freeze somebody else led"
+	wokenHeld  = "every write of a woken leader was refused"
 )
 
 // verdict is what a history proves.
 type verdict struct {
-	handovers []handover
-	entries   int // in the ledger
-	maybes    int // commits of unknown outcome
-	orphans   int // entries whose writer was killed before it could log them
-	refusals  int // writes of woken leaders that the guard turned down
-	promises  []promise
+	arena.Verdict
+	handovers    []handover
+	lateRefusals int // writes of woken leaders that the guard turned down
 }
 
-// promise is one sentence that must hold, and all that speaks against it.
-type promise struct {
-	sentence string
-	broken   []string
-}
-
-// broken counts the promises that did not hold.
-func (v verdict) broken() int {
-	n := 0
-	for _, p := range v.promises {
-		if len(p.broken) > 0 {
-			n++
-		}
-	}
-	return n
-}
-
-// judge weighs a history. It reads nothing else, least of all what the members
-// told the stage during the run.
-func judge(h history) verdict {
-	v := verdict{entries: len(h.ledger)}
-	reigns := h.reigns()
-	v.judgeHandovers(h, reigns)
-	v.judgeOverlaps(reigns)
-	v.judgeTerms(reigns)
-	v.judgeWriters(h, reigns)
-	v.judgeMemory(h)
-	v.judgeWoken(h, reigns)
+// judge weighs a history, and puts what the script did before and behind what holds
+// in every arena.
+func judge(h arena.History) verdict {
+	v := verdict{Verdict: arena.Judge(h, lease)}
+	everywhere := v.Promises
+	v.Promises = nil
+	v.judgeHandovers(h)
+	v.Promises = append(v.Promises, everywhere...)
+	v.judgeWoken(h)
 	return v
 }
 
-func (v *verdict) add(sentence string, broken []string) {
-	v.promises = append(v.promises, promise{sentence, broken})
+// did returns when the stage did something to a leader.
+func did(h arena.History, w arena.What) []arena.Line {
+	return slices.DeleteFunc(slices.Clone(h.Stage), func(l arena.Line) bool { return l.What != w })
 }
 
-// judgeHandovers measures what each cue brought about.
-func (v *verdict) judgeHandovers(h history, reigns []reign) {
+// judgeHandovers measures what the stage brought about each time.
+func (v *verdict) judgeHandovers(h arena.History) {
 	var broken []string
-	for _, cue := range []what{resigned, transferred, killed, frozen} {
-		given := h.cues(cue)
-		if len(given) == 0 && !(cue == frozen && len(h.cues(unfreezable)) > 0) {
-			broken = append(broken, fmt.Sprintf("no leader was %s", cue))
+	for _, w := range []arena.What{resigned, transferred, arena.Killed, arena.Frozen} {
+		done := did(h, w)
+		if len(done) == 0 && !(w == arena.Frozen && len(did(h, unfreezable)) > 0) {
+			broken = append(broken, fmt.Sprintf("no leader was %s", w))
 		}
-		for _, l := range given {
-			handover, err := passage(l, reigns)
+		for _, l := range done {
+			handover, err := passage(l, v.Reigns)
 			if err != nil {
 				broken = append(broken, err.Error())
 				continue
@@ -68,175 +55,79 @@ func (v *verdict) judgeHandovers(h history, reigns []reign) {
 			v.handovers = append(v.handovers, handover)
 		}
 	}
-	v.add("after every resignation, transfer, kill and freeze somebody else led", broken)
+	v.Add(handedOver, broken)
 }
 
-// judgeOverlaps looks for two callbacks at once, in different processes or in one.
-func (v *verdict) judgeOverlaps(reigns []reign) {
-	var broken []string
-	for i, r := range reigns {
-		switch {
-		case !r.ended:
-			broken = append(broken, fmt.Sprintf("the callback of %s in term %d never returned", r.process, r.term))
-		case r.end < r.start:
-			broken = append(broken, fmt.Sprintf("the callback of %s in term %d started after its end", r.process, r.term))
-		}
-		for _, later := range reigns[i+1:] {
-			if over := min(r.end, later.end) - later.start; over > 0 {
-				broken = append(broken, fmt.Sprintf("%s in term %d and %s in term %d both ran%s",
-					r.process, r.term, later.process, later.term, forHow(over, r, later)))
-			}
-		}
+// handover is the passage of the leadership that the stage brought about.
+type handover struct {
+	cue      arena.Line // what the stage did to the old leader
+	heir     string
+	heirTerm uint64
+	took     time.Duration // old callback's exit, kill or freeze to the new callback's start
+}
+
+// passage finds the reign that was ended and the one that followed it.
+func passage(cue arena.Line, reigns []arena.Reign) (handover, error) {
+	from := slices.IndexFunc(reigns, func(r arena.Reign) bool { return r.Process == cue.Process() && r.Term == cue.Term })
+	if from < 0 {
+		return handover{}, fmt.Errorf("%s was %s in term %d, which it never led in", cue.Process(), cue.What, cue.Term)
 	}
-	v.add("no two leader callbacks overlapped", broken)
-}
-
-func forHow(over int64, reigns ...reign) string {
+	var next *arena.Reign
 	for _, r := range reigns {
-		if r.ended {
-			return " for " + time.Duration(over).String()
+		if r.Term > cue.Term && (next == nil || r.Term < next.Term) {
+			next = &r
 		}
 	}
-	return ""
-}
-
-// judgeTerms holds callbacks against the order in which they started.
-func (v *verdict) judgeTerms(reigns []reign) {
-	var broken []string
-	var highest uint64
-	for _, r := range reigns {
-		switch {
-		case r.term == 0:
-			broken = append(broken, fmt.Sprintf("a callback of %s carried no term", r.process))
-		case r.term == highest:
-			broken = append(broken, fmt.Sprintf("%s started a second callback in term %d", r.process, r.term))
-		case r.term < highest:
-			broken = append(broken, fmt.Sprintf("%s started a callback in term %d after one in term %d", r.process, r.term, highest))
-		}
-		highest = max(highest, r.term)
+	switch {
+	case next == nil:
+		return handover{}, fmt.Errorf("nobody led after %s was %s in term %d", cue.Process(), cue.What, cue.Term)
+	case next.Member == cue.Member && cue.What != transferred: // a nomination is a hint
+		return handover{}, fmt.Errorf("%s was %s in term %d, and led on in term %d", cue.Process(), cue.What, cue.Term, next.Term)
 	}
-	v.add("terms only grew, and no term had two callbacks", broken)
-}
-
-// judgeWriters looks for entries by a member that did not lead. Entries were
-// committed in the order of their sequence, so one that stands behind an entry
-// of a later term was written when its writer no longer led.
-func (v *verdict) judgeWriters(h history, reigns []reign) {
-	leaders := map[uint64]string{}
-	for _, r := range reigns {
-		if leaders[r.term] == "" { // a second one in a term is judged elsewhere
-			leaders[r.term] = r.member
-		}
-	}
-	var broken []string
-	if len(h.ledger) == 0 {
-		broken = append(broken, "the ledger is empty: nothing was tested")
-	}
-	var highest uint64
-	for _, e := range h.ledger {
-		switch leader := leaders[e.Term]; {
-		case leader == "":
-			broken = append(broken, fmt.Sprintf("%s: nobody led in that term", e))
-		case leader != e.Member:
-			broken = append(broken, fmt.Sprintf("%s: %s led in that term", e, leader))
-		case e.Term < highest:
-			broken = append(broken, fmt.Sprintf("%s: it stands behind an entry of term %d", e, highest))
-		}
-		highest = max(highest, e.Term)
-	}
-	v.add("every ledger entry was written by a leader, in its term", broken)
-}
-
-// judgeMemory compares what members say they wrote with what is there.
-func (v *verdict) judgeMemory(h history) {
-	claims, broken := v.claims(h)
-	// A killed writer, which has one entry in hand at a time, may leave one
-	// committed entry that it could not log any more.
-	type writer struct {
-		member string
-		term   uint64
-	}
-	unlogged := map[writer]int{}
-	for _, l := range h.cues(killed) {
-		unlogged[writer{l.Member, l.Term}]++
-	}
-	for _, e := range h.ledger {
-		if w := (writer{e.Member, e.Term}); claims[e] == "" && unlogged[w] > 0 {
-			unlogged[w]--
-			v.orphans++
-		} else if claims[e] == "" {
-			broken = append(broken, fmt.Sprintf("%s: no log knows of it", e))
-		}
-		delete(claims, e)
-	}
-	for e, claim := range claims {
-		if claim == committed {
-			broken = append(broken, fmt.Sprintf("%s: it was acknowledged and is not in the ledger", e))
-		}
-	}
-	slices.Sort(broken)
-	v.add("the ledger holds every acknowledged entry, and no unknown one", broken)
-}
-
-// claims returns what the logs say of each entry: committed, or maybe.
-func (v *verdict) claims(h history) (claims map[entry]what, broken []string) {
-	claims = map[entry]what{}
-	for _, l := range h.members {
-		e := entry{l.Seq, l.Term, l.Member}
-		switch {
-		case l.What == maybe:
-			v.maybes++
-			if claims[e] == "" {
-				claims[e] = maybe
-			}
-		case l.What == committed && claims[e] == committed:
-			broken = append(broken, fmt.Sprintf("%s: it was acknowledged twice", e))
-		case l.What == committed:
-			claims[e] = committed
-		}
-	}
-	return claims, broken
+	took := time.Duration(next.From - reigns[from].Cut)
+	return handover{cue: cue, heir: next.Member, heirTerm: next.Term, took: took}, nil
 }
 
 // judgeWoken holds every frozen leader to what it did once it was woken: each of
 // its writes must have been turned down, and there must have been some.
-func (v *verdict) judgeWoken(h history, reigns []reign) {
-	const sentence = "every write of a woken leader was refused"
-	if len(h.cues(unfreezable)) > 0 {
-		v.add(sentence+" (not tested: this system cannot stop a process)", nil)
+func (v *verdict) judgeWoken(h arena.History) {
+	if len(did(h, unfreezable)) > 0 {
+		v.Add(wokenHeld+" (not tested: this system cannot stop a process)", nil)
 		return
 	}
 	var broken []string
-	if len(h.cues(thawed)) == 0 {
+	thaws := did(h, arena.Thawed)
+	if len(thaws) == 0 {
 		broken = append(broken, "no leader was woken: nothing was tested")
 	}
-	for _, thaw := range h.cues(thawed) {
-		succeeded := slices.ContainsFunc(reigns, func(r reign) bool { return r.term > thaw.Term && r.start < thaw.At })
+	for _, thaw := range thaws {
+		succeeded := slices.ContainsFunc(v.Reigns, func(r arena.Reign) bool { return r.Term > thaw.Term && r.From < thaw.At })
 		if !succeeded {
-			broken = append(broken, fmt.Sprintf("%s was woken from term %d before anybody else led", thaw.process(), thaw.Term))
+			broken = append(broken, fmt.Sprintf("%s was woken from term %d before anybody else led", thaw.Process(), thaw.Term))
 		}
-		turnedDown, written := h.lateWrites(thaw)
+		turnedDown, written := v.lateWrites(thaw)
 		if turnedDown == 0 {
-			broken = append(broken, fmt.Sprintf("%s, woken from term %d, was refused nothing: nothing was tested", thaw.process(), thaw.Term))
+			broken = append(broken, fmt.Sprintf("%s, woken from term %d, was refused nothing: nothing was tested", thaw.Process(), thaw.Term))
 		}
 		broken = append(broken, written...)
-		v.refusals += turnedDown
+		v.lateRefusals += turnedDown
 	}
-	v.add(sentence, broken)
+	v.Add(wokenHeld, broken)
 }
 
 // lateWrites returns what became of a woken leader's writes in its old term.
-func (h history) lateWrites(thaw line) (turnedDown int, written []string) {
-	for _, l := range h.members {
-		if l.process() != thaw.process() || l.Term != thaw.Term || l.At < thaw.At {
+func (v *verdict) lateWrites(thaw arena.Line) (turnedDown int, written []string) {
+	for token, a := range v.Attempts {
+		if a.Process != thaw.Process() || a.Term != thaw.Term || a.To < thaw.At {
 			continue
 		}
-		switch l.What {
-		case refused:
+		switch a.Outcome {
+		case arena.Refused:
 			turnedDown++
-		case committed, maybe:
-			written = append(written, fmt.Sprintf("%s: written after its writer was woken", entry{l.Seq, l.Term, l.Member}))
+		case arena.Committed, arena.Unknown:
+			written = append(written, fmt.Sprintf("%s in term %d: written after its writer was woken", token, a.Term))
 		}
 	}
+	slices.Sort(written)
 	return turnedDown, written
 }

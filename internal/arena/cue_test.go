@@ -1,12 +1,12 @@
-package demo
+package arena
 
 import "testing"
 
 func TestCuesAreReadBack(t *testing.T) {
-	for _, c := range []cue{
-		{cueResign, 7, "500ms"}, {cueTransfer, 18446744073709551615, "b"}, {cueHold, 3, ""}, {verb: cueOpen},
+	for _, c := range []Cue{
+		{Resign, 7, "500ms"}, {Transfer, 18446744073709551615, "b"}, {"hold", 3, ""}, {Verb: "open"},
 	} {
-		if got, err := parseCue(c.String()); err != nil || got != c {
+		if got, err := ParseCue(c.String()); err != nil || got != c {
 			t.Errorf("%q was read as %+v, error %v", c, got, err)
 		}
 	}
@@ -14,7 +14,7 @@ func TestCuesAreReadBack(t *testing.T) {
 
 func TestMalformedCues(t *testing.T) {
 	for _, text := range []string{"", "resign", "resign x 1s", "resign -1 1s", "resign 1 1s more"} {
-		if c, err := parseCue(text); err == nil {
+		if c, err := ParseCue(text); err == nil {
 			t.Errorf("%q was read as %+v", text, c)
 		}
 	}
