@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -75,12 +76,20 @@ const slowRound = 16
 // the time that a renewal has. It is for the link and not for the moment: the quicker one
 // of the last two answers tells.
 func (c *caller) roundTime() time.Duration {
-	most := changeRounds * c.timeout
+	most := times(changeRounds, c.timeout)
 	took := min(c.took[0], c.took[1])
 	if took == 0 {
 		return most
 	}
-	return max(c.timeout, min(most, slowRound*took))
+	return max(c.timeout, min(most, times(slowRound, took)))
+}
+
+// times is n · d, or the longest duration where that would overflow.
+func times(n, d time.Duration) time.Duration {
+	if d > math.MaxInt64/n {
+		return math.MaxInt64
+	}
+	return n * d
 }
 
 // answered notes that a Get was answered.

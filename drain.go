@@ -88,6 +88,14 @@ func (c *campaign) loseHistory(now clock.Instant) {
 	c.report(now, Event{Kind: EventHistoryLost})
 }
 
+// endHistory is loseHistory, where a write has proved it: also a reign ends with it.
+func (c *campaign) endHistory(now clock.Instant) {
+	c.loseHistory(now)
+	if r := c.reign; r != nil && r.cause == nil {
+		c.loseLease(now, ErrHistoryLost)
+	}
+}
+
 // overrun gives up waiting for the callback. The reign stands, so that no other
 // callback is started here, but its lease lapses.
 func (c *campaign) overrun(now clock.Instant) {

@@ -1,6 +1,9 @@
 package election
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // floor is the term floor that next must hold: an old record may remember more
 // than we do.
@@ -76,8 +79,30 @@ func (p *participant) provesLoss(w *write, base *Record) bool {
 	return w.before.Nonce == p.ownNonce && w.before.Renewals < p.acked.renewals
 }
 
+// note has this process remember that the write w, planned on base, will have proved a loss
+// of history, should it find it stored: its acknowledgement may be lost.
+func (p *participant) note(w *write, base *Record) {
+	if w.own == nil || !p.provesLoss(w, base) {
+		return
+	}
+	for i := range p.recent {
+		p.recent[i].proves = p.recent[i].proves || p.recent[i].renewals == w.own.Renewals
+	}
+}
+
+// provedLoss reports whether the own entry in rec, or apart from it, is of such a write.
+func (p *participant) provedLoss(rec *Record) bool {
+	own := p.entryIn(rec, p.cfg.ID)
+	return own != nil && own.Nonce == p.ownNonce && slices.ContainsFunc(p.recent[:], func(w ownWrite) bool {
+		return w.proves && w.renewals == own.Renewals
+	})
+}
+
 // forget makes this process a newcomer to a history that is not the one it saw.
 func (p *participant) forget(now time.Duration) {
 	p.loseHistory(now)
+	for i := range p.recent {
+		p.recent[i].proves = false // what they prove is known
+	}
 	p.joined, p.inside, p.ownRead, p.kept = false, false, !p.apart, nil
 }

@@ -11,6 +11,7 @@ import (
 type ownWrite struct {
 	renewals  uint64
 	renewTime time.Time
+	proves    bool // stored, it proves a loss of history
 }
 
 // leapSize bounds what a leap adds to the counter. It is small enough for the counter to
@@ -26,7 +27,7 @@ func (p *participant) entry(now clock.Instant, declines bool) *Member {
 	if !wall.After(p.last.renewTime) {
 		wall = p.last.renewTime.Add(time.Nanosecond) // a frozen or stepped-back clock
 	}
-	p.last = ownWrite{p.last.renewals + 1 + p.leap%leapSize, wall}
+	p.last = ownWrite{renewals: p.last.renewals + 1 + p.leap%leapSize, renewTime: wall}
 	p.recent[p.writes%uint64(len(p.recent))] = p.last
 	p.writes++
 	m := &Member{

@@ -380,7 +380,7 @@ func (p *participant) stored(w *write, now time.Duration) {
 	}
 	p.joined = w.move != moveLeave
 	if w.own != nil {
-		p.acked = ownWrite{w.own.Renewals, w.own.RenewTime}
+		p.acked = ownWrite{renewals: w.own.Renewals, renewTime: w.own.RenewTime}
 		p.inside = false
 		if w.record != nil {
 			_, p.inside = w.record.FindMember(p.cfg.ID)

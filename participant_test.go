@@ -224,6 +224,35 @@ func TestFloorIsWaitedOutByTheLongestLease(t *testing.T) {
 	require.Equal(t, MaxLeaseDuration, b.barred, "no record bars for longer")
 }
 
+// A write that proves a loss of history proves it too when its acknowledgement was lost, and
+// the next read shows it stored.
+func TestLossIsProvedByAWriteOfUnknownOutcome(t *testing.T) {
+	a := member("a")
+	a.apart, a.ownRead = true, true
+	led := &Record{LeaderID: "z", Term: 5, Version: 9, Members: []*Member{entryOf("z", 1, 10*time.Second)}}
+	led.Members[0].Protocol = 1
+	a.see(led.Clone(), 0)
+	joined := a.plan(led, at(0), want{due: true, leap: 9})
+	require.NotNil(t, joined.after)
+	a.stored(&joined, 0)
+
+	free := &Record{Term: 5, Version: 12} // others have gone on from an older state
+	older := joined.after.Clone()
+	older.Renewals--
+	a.seeOwn([]*Member{older}, time.Second)
+	a.see(free.Clone(), time.Second)
+	acquires := a.plan(free, at(time.Second), campaigning)
+	require.Equal(t, moveAcquire, acquires.move)
+	a.note(&acquires, free)
+	a.unsure(&acquires)
+	stored := acquires.record.Clone()
+	stored.Version++
+	require.True(t, a.provedLoss(stored))
+	a.forget(2 * time.Second)
+	require.False(t, a.provedLoss(stored), "once")
+	require.Equal(t, 12*time.Second, a.barred)
+}
+
 func TestLost(t *testing.T) {
 	a := member("a")
 	rec, _ := a.turn(t, &Record{}, 0, campaigning)

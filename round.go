@@ -109,6 +109,10 @@ func (c *campaign) readOwn(rec *Record, found []*Member, now clock.Instant) {
 // displaced reports whether this member starts anew, as another process's entry stands
 // in the place of its own. With a reign at stake it does not: decide ends that.
 func (c *campaign) displaced(rec *Record, now clock.Instant) bool {
+	if c.self.provedLoss(rec) {
+		c.endHistory(now)
+		return true
+	}
 	copied := c.self.copied(rec, now.Mono)
 	if copied {
 		c.copied.Store(true) // what was left behind by a reign that both share writes no more
@@ -150,6 +154,7 @@ func (c *campaign) decide(rec *Record, now clock.Instant) {
 		c.left = true // the entry is the other's
 		c.stop(now, fmt.Errorf("%w: %q", ErrDuplicateMember, c.cfg.ID), ErrDuplicateMember)
 	default:
+		c.self.note(&w, rec)
 		c.caller.batchWait /= 10 // those that read together are together already
 		c.call = c.caller.update(c.clock.Read(), c.round, rec, &w)
 	}
@@ -193,10 +198,7 @@ func (c *campaign) observe(rec *Record, now clock.Instant) {
 func (c *campaign) acknowledged(k *call, now clock.Instant) {
 	w := k.write
 	if c.self.provesLoss(w, k.base) {
-		c.loseHistory(now)
-		if r := c.reign; r != nil && r.cause == nil {
-			c.loseLease(now, ErrHistoryLost)
-		}
+		c.endHistory(now)
 	}
 	if !c.self.joined {
 		c.report(now, Event{Kind: EventJoined})
