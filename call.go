@@ -81,15 +81,13 @@ func (c *caller) roundTime() time.Duration {
 	if took == 0 {
 		return most
 	}
-	return max(c.timeout, min(most, times(slowRound, took)))
+	return min(most, max(c.timeout, times(slowRound, took)))
 }
 
-// times is n · d, or the longest duration where that would overflow.
+// times is n · d, or a duration that can still be added to a moment where that would overflow.
 func times(n, d time.Duration) time.Duration {
-	if d > math.MaxInt64/n {
-		return math.MaxInt64
-	}
-	return n * d
+	const longest = math.MaxInt64 / 4
+	return n * min(d, longest/n)
 }
 
 // answered notes that a Get was answered.
