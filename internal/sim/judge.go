@@ -29,6 +29,7 @@ type judge struct {
 
 	history uint64 // grows when the database forgets something
 	lostAt  time.Time
+	kept    int64               // the version to which it went back
 	highest uint64              // term acquired in this history
 	undone  bool                // the record was overwritten by a write of an earlier history
 	entered map[[2]uint64]bool  // by history and term: a callback was started
@@ -82,7 +83,7 @@ func (j *judge) lost(record *election.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.history++
-	j.lostAt = time.Now()
+	j.lostAt, j.kept = time.Now(), record.Version
 	j.highest = record.Term
 	j.trace.add("database", "goes back to", record.Term, uint64(record.Version))
 }
@@ -251,7 +252,7 @@ func (j *judge) excused(r *reign, p *process) bool {
 	case !r.over.IsZero() && time.Since(r.over) > first.lease.allowed:
 		return true // a callback that takes longer than the formula allows
 	case j.lostAt.After(r.start):
-		return !p.knows(r) // lost writes, to a member that had not read of them
+		return p.missed(r, j.kept) // lost writes, to a member that had not read of them
 	}
 	return false
 }

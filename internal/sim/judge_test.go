@@ -22,7 +22,7 @@ func newCourt() court {
 	member := func(id string) *process {
 		dice := rand.New(rand.NewPCG(1, 1))
 		return &process{
-			id: id, seat: newSeat(newMachine(1, dice), dice, dice), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]bool{},
+			id: id, seat: newSeat(newMachine(1, dice), dice, dice), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]int64{},
 			lease: lease{renewInterval: time.Second, allowed: time.Second},
 		}
 	}

@@ -33,7 +33,7 @@ type process struct {
 	dice     *rand.Rand // of the callback and what it starts
 	dead     bool
 	seen     uint64            // the highest term that a read has told it
-	reigns   map[named]bool    // those that a read has named to it
+	reigns   map[named]int64   // those that a read has named to it, and the highest version of each
 	acquired map[uint64]uint64 // by term: the history in which that was committed
 	told     map[uint64]bool   // the term floors that a read has told it
 	calls    int               // of its storage, so far
@@ -73,7 +73,7 @@ func (w *world) startAs(id string, m *machine, o origins, t *tape, original *pro
 	dice := w.diceOf(o.own)
 	p := &process{
 		world: w, id: id, seat: newSeat(m, w.diceOf(o.seat), w.diceOf(o.tokens)), dice: dice, lease: w.plan.drawLease(dice, m.rate),
-		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]bool{}, tape: t, original: original,
+		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]int64{}, tape: t, original: original,
 	}
 	p.link = &link{wire: wire{fates: fates{dice: w.diceOf(o.fates), faults: w.plan.faults}}, process: p, backend: w.backend()}
 	ctx, cancel := context.WithCancel(clock.With(context.Background(), p.seat))
@@ -159,7 +159,8 @@ func (p *process) saw(r *election.Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen = max(p.seen, r.Term, r.TermFloor)
-	p.reigns[named{r.LeaderID, r.Term}] = true
+	reign := named{r.LeaderID, r.Term}
+	p.reigns[reign] = max(p.reigns[reign], r.Version)
 	if r.TermFloor > r.Term {
 		p.told[r.TermFloor] = true
 	}
@@ -171,12 +172,13 @@ func (p *process) hasSeen() (term uint64) {
 	return p.seen
 }
 
-// knows reports whether a read has told p of r: it named r's leader in r's term, or others
-// have left word of that term. (A higher term alone may be of a history that knows nothing of r.)
-func (p *process) knows(r *reign) bool {
+// missed reports whether the loss of all versions above kept may have passed p by: it has read no
+// record of r that was lost, and others have left no word of r's term. (A higher term alone may be
+// of a history that knows nothing of r.)
+func (p *process) missed(r *reign, kept int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.reigns[named{r.process.id, r.term}] || p.told[r.term]
+	return p.reigns[named{r.process.id, r.term}] <= kept && !p.told[r.term]
 }
 
 // named is a reign as a record names it.
