@@ -83,11 +83,18 @@ func TestJudge(t *testing.T) {
 		}, ""},
 		"a reign is lost, which the second has read of": {func(c court) {
 			c.leads(c.a, 1)
-			c.b.saw(&election.Record{LeaderID: "a", Term: 1})
+			c.b.saw(&election.Record{LeaderID: "a", Term: 1, Version: 3})
 			second(1)
 			c.lost(&election.Record{})
 			c.leads(c.b, 2)
 		}, "G2"},
+		"renewals are lost, of which the second has read none": {func(c court) {
+			c.leads(c.a, 1)
+			c.b.saw(&election.Record{LeaderID: "a", Term: 1, Version: 3})
+			second(1)
+			c.lost(&election.Record{LeaderID: "a", Term: 1, Version: 3})
+			c.leads(c.b, 2)
+		}, ""},
 		"a reign is lost, which the second was told of": {func(c court) {
 			c.leads(c.a, 1)
 			second(1)
