@@ -1,7 +1,6 @@
 package election
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -170,11 +169,11 @@ func (c *campaign) handle(q request, now clock.Instant) {
 		q.answer <- fmt.Errorf("%w: it still runs", ErrCallbackOverrun)
 	case r != nil:
 		if r.cause == nil {
-			h, err := c.handoverFor(q, now)
-			if errors.Is(err, ErrUnknownMember) && c.self.apart && !c.self.watches {
-				c.asked = append(c.asked, q) // the target may be one of those not looked at yet
+			if q.target != "" && q.target != c.cfg.ID && c.self.apart && !c.self.watches {
+				c.asked = append(c.asked, q) // what is known of the target may be from before this reign
 				return
 			}
+			h, err := c.handoverFor(q, now)
 			if err != nil || h == nil {
 				q.answer <- err
 				return

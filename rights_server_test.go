@@ -145,7 +145,7 @@ func TestMembersWithoutRightsAndTable(t *testing.T) {
 			require.ErrorContains(t, err, "denied")
 			require.ErrorIs(t, err, election.ErrSchema)
 			require.ErrorContains(t, err, "run: CREATE TABLE IF NOT EXISTS")
-			require.ErrorContains(t, err, "CREATE UNIQUE INDEX")
+			require.ErrorContains(t, err, "UNIQUE")
 		}
 	})
 }

@@ -63,10 +63,14 @@ func slowLinkRow(b *testing.B, db *dbtest.Database, trip time.Duration) {
 			fmt.Printf("%s, %v: open %v, lead %v\n", db.Name, trip, open.Round(time.Millisecond), led.Round(time.Millisecond))
 		}
 	}
-	for len(electors[0].GetMembers()) < 2 { // both have joined
-		<-time.After(10 * time.Millisecond)
+	settled := time.NewTicker(10 * time.Millisecond)
+	defer settled.Stop()
+	for range settled.C { // until both have joined, know each other, and are told of changes
+		a, b := electors[0], electors[1]
+		if len(a.GetMembers()) == 2 && len(b.GetMembers()) == 2 && a.Status().Watching && b.Status().Watching {
+			break
+		}
 	}
-	<-time.After(10 * time.Second) // and know each other
 	began := time.Now()
 	_ = electors[0].ResignLeader(ctx, time.Millisecond)
 	over := (<-started).Sub(began)

@@ -74,7 +74,8 @@ func openTable(db *sql.DB, name string) (t *electionTable, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return t, sqldb.Retry(ctx, t.prepareLast(ctx)) // the pool may have one connection only, which is free now
+	// The pool may have one connection only, which is free now.
+	return t, sqldb.Step(ctx, func(ctx context.Context) error { return t.prepareLast(ctx) })
 }
 
 func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (*electionTable, error) {
@@ -112,13 +113,11 @@ func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (
 }
 
 // prepareLast prepares a statement that goes when the table is not used any more.
-func (t *electionTable) prepareLast(ctx context.Context) func() error {
-	return func() (err error) {
-		if t.last, err = t.dialect.Last(ctx, t.db); t.last != nil {
-			runtime.AddCleanup(t, func(last *sql.Stmt) { _ = last.Close() }, t.last)
-		}
-		return err
+func (t *electionTable) prepareLast(ctx context.Context) (err error) {
+	if t.last, err = t.dialect.Last(ctx, t.db); t.last != nil {
+		runtime.AddCleanup(t, func(last *sql.Stmt) { _ = last.Close() }, t.last)
 	}
+	return err
 }
 
 // schema is DO's columns and those that tell elections apart.

@@ -10,8 +10,8 @@ import (
 	"strconv"
 )
 
-// ErrNoLocks: whoever speaks so like another engine is a relative of it, and the guard
-// would not hold there.
+// ErrNoLocks means that the server does not lock rows as the guard needs, although it speaks the
+// protocol of a supported engine.
 var ErrNoLocks = errors.New("the database engine is not supported: it does not keep what one transaction has written from another one's lock")
 
 // CheckLocks returns an error if the server does not lock the rows of that quoted table

@@ -89,6 +89,7 @@ type Turn struct {
 	turns *Turns
 	done  chan struct{} // closed at its end
 	held  bool          // it had the lock
+	given bool          // it has ended
 }
 
 // Take waits for the turns before, in the order in which they were asked for. Give ends the
@@ -157,13 +158,17 @@ func (t *Turn) Held() {
 	}
 }
 
-// Give ends the turn. It is called once.
+// Give ends the turn. Later calls do nothing.
 func (t *Turn) Give() {
 	if t == nil {
 		return
 	}
 	t.turns.mu.Lock()
 	defer t.turns.mu.Unlock()
+	if t.given {
+		return
+	}
+	t.given = true
 	if t.held {
 		t.turns.ended = time.Now()
 	}
