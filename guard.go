@@ -53,7 +53,7 @@ func IsRetryable(err error) bool {
 // wraps ErrTxnEnded. When fn returns an error, that error is returned and the
 // transaction rolled back; likewise when fn panics. When ctx ends, or the guard
 // timeout passes, first, the transaction is rolled back at once, also under a fn
-// that does not return (a statement that is running is waited for, unless its own
+// that does not return; the call itself returns when fn has (a statement that is running is waited for, unless its own
 // ctx ends it; a COMMIT that is under way, for at most two seconds more, in a
 // LeaderCallback for at most a quarter of what lies between RenewDeadline and
 // LeaseDuration).
@@ -137,7 +137,7 @@ func (c *claim) readTerm(ctx context.Context) error {
 		}
 		return nil
 	}
-	c.carried = fmt.Sprintf("the context carries %s; servers are not told apart, ContextWithLeadership puts another reign in its place", c.reign.describe())
+	c.carried = fmt.Sprintf("the context carries %s, which has ended, or is of another server with a database of that name", c.reign.describe())
 	if !c.reign.holds(c.leaderID) || c.reign.Term > math.MaxInt64 {
 		return fmt.Errorf("%w: the context's reign is another member's", ErrNotLeader)
 	}
