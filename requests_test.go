@@ -123,14 +123,17 @@ func TestTransferRightAfterATakeOver(t *testing.T) {
 				_ = a.leave()
 				asked := make(chan error, 1)
 				var b *partyMember
+				made := make(chan struct{})
 				b = p.join("b", memory.Handle(), func(cfg *election.Config) {
 					cfg.LeaderCallback = func(ctx context.Context) error {
 						exit := p.log.enter(ctx, "b")
 						defer exit()
+						<-made
 						asked <- b.TransferLeader(ctx, target)
 						return stay(ctx)
 					}
 				})
+				close(made)
 				if want != nil {
 					require.ErrorIs(t, <-asked, want)
 					require.True(t, b.IsLeader())

@@ -2,6 +2,7 @@ package election_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 type slowLink struct {
 	election.Storage
 	trip time.Duration
+	mu   sync.Mutex
 	cut  bool // the connection is gone: a call sets up another one, which is lost with the call
 	hang bool // the next call finds it silent
 }
@@ -26,20 +28,36 @@ const setUp = 6
 
 func (s *slowLink) call(ctx context.Context) error {
 	trips := time.Duration(1)
-	if s.cut {
+	if s.take(&s.cut) {
 		trips = setUp + 1
 	}
-	if s.hang {
-		s.hang = false
+	if s.take(&s.hang) {
 		<-ctx.Done()
 	}
 	select {
 	case <-time.After(trips * s.trip): // virtual time
-		s.cut = false
 		return nil
 	case <-ctx.Done():
+		if trips > 1 {
+			s.disturb(&s.cut) // the new connection is lost with the call
+		}
 		return ctx.Err()
 	}
+}
+
+// take returns a disturbance, and ends it.
+func (s *slowLink) take(what *bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := *what
+	*what = false
+	return was
+}
+
+func (s *slowLink) disturb(what *bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*what = true
 }
 
 func (s *slowLink) Get(ctx context.Context) (*election.Record, error) {
@@ -79,7 +97,7 @@ func TestSlowLinkKeepsTheLeadership(t *testing.T) {
 		t.Run(trip.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				link := &slowLink{Storage: storagetest.NewMemory().Handle(), trip: trip}
-				assert.Equal(t, 1, disturbed(t, link, func() { link.cut = true }))
+				assert.Equal(t, 1, disturbed(t, link, func() { link.disturb(&link.cut) }))
 			})
 		})
 	}
@@ -90,6 +108,6 @@ func TestQuickLinkGivesUpEarly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		link := &slowLink{Storage: storagetest.NewMemory().Handle(), trip: 20 * time.Millisecond}
-		assert.Equal(t, 1, disturbed(t, link, func() { link.hang = true }))
+		assert.Equal(t, 1, disturbed(t, link, func() { link.disturb(&link.hang) }))
 	})
 }

@@ -97,7 +97,7 @@ func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (
 	if d.OneWriter {
 		t.turns = sqldb.NewTurns()
 	}
-	seen, err := sqldb.Ensure(ctx, conn, d, t.schema())
+	seen, err := sqldb.Ensure(ctx, conn, db, d, t.schema())
 	var incomplete *sqldb.MissingError
 	switch {
 	case err == nil:

@@ -157,7 +157,7 @@ func TestWatchOutlastsIdleSessionTimeout(t *testing.T) {
 		if db.Engine != "postgres" {
 			t.Skip("it is used each second")
 		}
-		impatient := withSettings(t, db, nil, map[string]string{"idle_session_timeout": "1000"})
+		impatient := withSettings(t, db, nil, map[string]string{"idle_session_timeout": "4000"})
 		handle := impatient.Open(t)
 		e := listen(t, kind.must(t, handle))
 		uses := make(map[time.Time]bool)

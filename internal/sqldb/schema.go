@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -67,12 +68,19 @@ func (e *MissingError) Unwrap() error { return e.Cause }
 // A table that cannot be created or completed, for lack of rights, because the
 // database is read-only or because others keep it locked, is a *MissingError. In a
 // session that is unfit, and to a table that is, nothing is done.
-func Ensure(ctx context.Context, q Execer, d *dialect.Dialect, t Table) (seen dialect.Sight, err error) {
+//
+// It works on q. A statement that is given up may take its connection along: then Ensure goes on
+// with spare.
+func Ensure(ctx context.Context, q, spare Execer, d *dialect.Dialect, t Table) (seen dialect.Sight, err error) {
 	var missing []string
 	took := time.Duration(0)
 	look := func() (complete bool, err error) {
 		start := time.Now()
-		if seen, missing, err = t.look(ctx, q, d); err == nil {
+		if seen, missing, err = t.look(ctx, q, d); errors.Is(err, sql.ErrConnDone) {
+			q = spare
+			seen, missing, err = t.look(ctx, q, d)
+		}
+		if err == nil {
 			err = Unfit(seen, t.Name)
 		}
 		took = time.Since(start)

@@ -112,7 +112,7 @@ func TestEnsure(t *testing.T) {
 			for range 8 {
 				rival := db.Open(t)
 				done.Go(func() {
-					_, err := sqldb.Ensure(t.Context(), rival, d, table)
+					_, err := sqldb.Ensure(t.Context(), rival, rival, d, table)
 					assert.NoError(t, err)
 				})
 			}
@@ -133,11 +133,11 @@ func TestEnsureReportsWhatItCannotDo(t *testing.T) {
 	handle := dbtest.SQLite(t).OpenSingle(t)
 	dbtest.Exec(t, handle, "CREATE TABLE t (id INTEGER PRIMARY KEY, old TEXT)")
 	dbtest.Exec(t, handle, "CREATE TABLE foreigner (id INTEGER PRIMARY KEY)")
-	_, err := sqldb.Ensure(t.Context(), handle, d, testTable("foreigner"))
+	_, err := sqldb.Ensure(t.Context(), handle, handle, d, testTable("foreigner"))
 	require.ErrorContains(t, err, "lacks the columns old")
 
 	dbtest.Exec(t, handle, "PRAGMA query_only = 1")
-	_, err = sqldb.Ensure(t.Context(), handle, d, testTable("t"))
+	_, err = sqldb.Ensure(t.Context(), handle, handle, d, testTable("t"))
 	var incomplete *sqldb.MissingError
 	require.ErrorAs(t, err, &incomplete)
 	require.Len(t, incomplete.SQL, 3)
@@ -147,10 +147,10 @@ func TestEnsureReportsWhatItCannotDo(t *testing.T) {
 	for _, statement := range incomplete.SQL { // what it says to run is what it takes
 		dbtest.Exec(t, handle, statement)
 	}
-	_, err = sqldb.Ensure(t.Context(), handle, d, testTable("t"))
+	_, err = sqldb.Ensure(t.Context(), handle, handle, d, testTable("t"))
 	require.NoError(t, err)
 
 	dbtest.Exec(t, handle, "PRAGMA query_only = 1")
-	_, err = sqldb.Ensure(t.Context(), handle, d, testTable("none"))
+	_, err = sqldb.Ensure(t.Context(), handle, handle, d, testTable("none"))
 	require.ErrorContains(t, err, `create table "none"`)
 }

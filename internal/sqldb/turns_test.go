@@ -3,6 +3,7 @@ package sqldb_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,7 +66,7 @@ func TestTurnsLetOwnWritesPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := sqldb.NewTurns()
 		var lock sync.Mutex // stands for the one of the file, which anybody may get
-		held := 0
+		var held atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		for range 8 {
@@ -76,7 +77,7 @@ func TestTurnsLetOwnWritesPass(t *testing.T) {
 					require.NoError(t, turn.Yield(t.Context()))
 					lock.Lock()
 					turn.Held()
-					held++
+					held.Add(1)
 					time.Sleep(10 * time.Millisecond) // virtual time
 					lock.Unlock()
 					turn.Give()
@@ -85,13 +86,13 @@ func TestTurnsLetOwnWritesPass(t *testing.T) {
 		}
 		for range 100 {
 			time.Sleep(35 * time.Millisecond) // virtual time
-			before := held
+			before := held.Load()
 			require.NoError(t, turns.Own(func() error {
 				for !lock.TryLock() {
 					time.Sleep(3 * time.Millisecond) // virtual time
 				}
 				defer lock.Unlock()
-				require.LessOrEqual(t, held, before+1)
+				require.LessOrEqual(t, held.Load(), before+1)
 				return nil
 			}))
 		}

@@ -77,7 +77,7 @@ func runAt(ctx context.Context, dir string, at arena.Venue, out io.Writer, optio
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	if err := l.Create(ctx); err != nil {
-		return fmt.Errorf("database %q (the demo needs the right to create and drop tables of its own): %w", at, err)
+		return fmt.Errorf("database %q (the demo needs the right to create and drop its own tables): %w", at, err)
 	}
 	defer func() {
 		switch {
