@@ -127,7 +127,11 @@ func (f *file) close() error {
 // fillPages fills the file up to its limit, as another table of the same program
 // could; free empties that table again.
 func fillPages(ctx context.Context, db *sql.DB) (free func(context.Context) error, err error) {
-	if _, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS ballast (content BLOB)"); err != nil {
+	err = sqldb.Retry(ctx, func() error {
+		_, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS ballast (content BLOB)")
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	for size := 1 << 20; size >= 1<<10; size /= 4 {
