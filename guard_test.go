@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sqlelect/election"
 	"github.com/sqlelect/election/internal/dbtest"
+	"github.com/sqlelect/election/internal/sqldb"
 )
 
 // guardWorld is an election that "a" leads, as two processes see it, and a table
@@ -39,17 +41,15 @@ func write(tx *sql.Tx, entry string) error {
 	return err
 }
 
+// entries reads the log. A database in memory refuses readers while somebody commits.
 func (w guardWorld) entries(t *testing.T) (entries []string) {
 	t.Helper()
-	rows, err := w.otherDB.Query("SELECT entry FROM log ORDER BY entry")
+	err := sqldb.Retry(t.Context(), func() (err error) {
+		rows, err := sqldb.Strings(t.Context(), w.otherDB, 1, "SELECT entry FROM log ORDER BY entry")
+		entries = slices.Concat(rows...)
+		return err
+	})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, rows.Close()) }()
-	for rows.Next() {
-		var entry string
-		require.NoError(t, rows.Scan(&entry))
-		entries = append(entries, entry)
-	}
-	require.NoError(t, rows.Err())
 	return entries
 }
 
