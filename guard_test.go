@@ -5,8 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"runtime"
-	"strings"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
