@@ -231,10 +231,12 @@ func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c member
 // fails as a conflict.
 func (e electionRows) memberInsert(c memberChange) dialect.Statement {
 	version, args := e.dialect.Written(*c.to, c.id, c.text)
+	r := e.memberRow(c.id)
 	return dialect.Statement{
-		Write: e.dialect.BoundedWrite + "INSERT INTO % (id, leader_id, record, version, election, slot) VALUES (?, ?, ?, " + version + ", ?, ?) " +
-			e.dialect.SkipExisting,
-		Args: slices.Concat([]any{rowID(), c.id, c.text}, args, []any{e.election, memberSlot(c.id)}),
+		Write:  e.dialect.BoundedWrite + "INSERT INTO % (id, leader_id, record, version, election, slot)",
+		Values: "?, ?, ?, " + version + ", ?, ?", Existing: e.dialect.SkipExisting,
+		Args:  slices.Concat([]any{rowID(), c.id, c.text}, args, []any{e.election, memberSlot(c.id)}),
+		Where: r.where, Rows: r.args,
 		// Which of both it is, is found out step by step.
 		Missed: fmt.Errorf("the entry of %q exists, or its row's id: %w", c.id, errors.ErrUnsupported),
 	}

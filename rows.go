@@ -192,8 +192,7 @@ func (e electionRows) newRow(id, slot int, leader string, version int64) newRow 
 
 // rowInsert adds a row that says nothing yet, unless it exists, or the id that was drawn.
 func (e electionRows) rowInsert(id, slot int) dialect.Statement {
-	values := e.newRow(id, slot, "", 0)
-	return dialect.Statement{Write: e.insertQuery(values), Args: values.args()}
+	return e.insertOf(e.newRow(id, slot, "", 0))
 }
 
 // newRow is the row to insert, by column. Where id is nil, it is drawn.
@@ -201,10 +200,10 @@ type newRow map[string]any
 
 // insertRow adds a row to the table unless r exists, and reports whether it did.
 func (e electionRows) insertRow(ctx context.Context, q sqldb.Execer, r row, values newRow) (bool, error) {
-	query := e.sql(e.insertQuery(values))
 	const draws = 20 // of an id: each finds it taken with a chance of rows / 2³¹
 	for range draws {
-		n, err := sqldb.Exec(ctx, q, query, e.dialect.Args(values.args()...)...)
+		query, args := e.insertOf(values).Query()
+		n, err := sqldb.Exec(ctx, q, e.sql(query), e.dialect.Args(args...)...)
 		if err != nil || n > 0 || values["id"] != nil {
 			return n > 0, err
 		}
@@ -230,9 +229,12 @@ func (v newRow) args() (args []any) {
 	return args
 }
 
-func (e electionRows) insertQuery(values newRow) string {
+func (e electionRows) insertOf(values newRow) dialect.Statement {
 	columns := values.columns()
-	return e.dialect.InsertNew + " % (" + strings.Join(columns, ", ") + ") VALUES " + in(len(columns)) + " " + e.dialect.SkipExisting
+	return dialect.Statement{
+		Write: e.dialect.InsertNew + " % (" + strings.Join(columns, ", ") + ")", Values: places(len(columns)), Args: values.args(),
+		Existing: e.dialect.SkipExisting,
+	}
 }
 
 func (e electionRows) count(ctx context.Context, q sqldb.Execer, r row) (n int64, err error) {

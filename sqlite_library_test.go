@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 	"weak"
 
 	"github.com/stretchr/testify/require"
@@ -78,7 +79,8 @@ func TestSQLiteLibraryBehindAWrapper(t *testing.T) {
 		require.NoError(t, handle.Close())
 		return weak.Make(handle)
 	}()
-	runtime.GC()
-	runtime.GC()
-	require.Nil(t, closed.Value())
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return closed.Value() == nil // once the goroutines of the pool have ended
+	}, 10*time.Second, time.Millisecond)
 }

@@ -14,12 +14,8 @@ import (
 
 // transactPostgres sends one batch, of which the server works off one statement after the
 // other, COMMIT included. It needs pgx itself: behind a wrapper, the statements go through
-// that one by one. So they do where a row is new: an INSERT has no condition by which it
-// could be left out.
+// that one by one.
 func transactPostgres(ctx context.Context, conn *sql.Conn, t Transaction) error {
-	if slices.ContainsFunc(t.Statements, func(s Statement) bool { return s.Where == "" }) {
-		return errors.ErrUnsupported
-	}
 	var err error
 	raw := conn.Raw(func(dc any) error {
 		c, ok := dc.(interface{ Conn() *pgx.Conn })
@@ -76,11 +72,17 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	batch.Queue("SELECT set_config('lock_timeout', '" + postgresAtOnce + "', true), " +
 		postgresSetChange("pg_try_advisory_xact_lock("+gateKey(t.Table, t.Election)+")"))
+	// Rows that need only be there are made first, so that they can be locked.
+	made := slices.IndexFunc(t.Statements, func(s Statement) bool { return s.Values == "" || s.Missed != nil })
+	for _, s := range t.Statements[:made] {
+		query, args := s.ifOpen()
+		batch.Queue(t.onTable(query), args...)
+	}
 	lock, args := t.lockPostgres()
 	batch.Queue(t.onTable(lock), args...)
-	for _, s := range t.Statements {
-		query, args := s.Query()
-		if query += " AND " + postgresOpen; s.Missed != nil {
+	for _, s := range t.Statements[made:] {
+		query, args := s.ifOpen()
+		if s.Missed != nil {
 			query = "WITH written AS (" + query + " RETURNING 1) SELECT 1 / CASE WHEN " + postgresOpen + " THEN count(*) ELSE 1 END FROM written"
 		}
 		batch.Queue(t.onTable(query), args...)
@@ -97,10 +99,10 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 			err = closeErr
 		}
 	}()
-	if err := t.opened(results); err != nil {
+	if err := t.opened(results, made); err != nil {
 		return err
 	}
-	for _, s := range t.Statements {
+	for _, s := range t.Statements[made:] {
 		_, err := results.Exec()
 		if code, _ := postgresCode(err); code == postgresDivisionByZero && s.Missed != nil {
 			return s.Missed
@@ -116,19 +118,33 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 	return Unheard(err)
 }
 
+// ifOpen is Query of a statement that writes nothing unless the change is open.
+func (s Statement) ifOpen() (query string, args []any) {
+	if s.Values != "" {
+		return s.Write + " SELECT " + s.Values + " WHERE " + postgresOpen + " " + s.Existing, s.Args
+	}
+	query, args = s.Query()
+	return query + " AND " + postgresOpen, args
+}
+
 // onTable makes a statement PostgreSQL's.
 func (t Transaction) onTable(query string) string {
 	return strings.ReplaceAll(PostgreSQL().Rebind(query), "%", t.Table)
 }
 
 // lockPostgres locks the rows that t needs, in the order of its statements, if the gate is
-// passed. It waits for none of them. It leaves the change open, and rings, if it has got them all.
+// passed. It waits for none of them. It leaves the change open, and rings, if it has got them all,
+// and if no row exists that t adds.
 func (t Transaction) lockPostgres() (query string, args []any) {
 	var missing, locked []string
 	var lockedArgs []any
 	for i, s := range t.Statements {
-		if s.Missed != nil {
-			row := "EXISTS (SELECT 1 FROM % WHERE " + s.Where
+		row := "EXISTS (SELECT 1 FROM % WHERE " + s.Where
+		switch {
+		case s.Missed == nil:
+		case s.Values != "":
+			missing, args = append(missing, "WHEN "+row+") THEN "+strconv.Itoa(i)), append(args, s.Rows...)
+		default:
 			missing = append(missing, "WHEN NOT "+row+") THEN "+strconv.Itoa(i))
 			locked = append(locked, row+" FOR UPDATE SKIP LOCKED)")
 			args, lockedArgs = append(args, s.Rows...), append(lockedArgs, s.Rows...)
@@ -141,9 +157,10 @@ func (t Transaction) lockPostgres() (query string, args []any) {
 		postgresNotify(Subject{Table: t.Table, Election: t.Election}.Key()) + " END FROM found", append(args, lockedArgs...)
 }
 
-// opened returns the error of a change that is shut: of one that writes nothing.
-func (t Transaction) opened(results pgx.BatchResults) error {
-	for range 2 { // BEGIN, and the gate
+// opened returns the error of a change that is shut: of one that writes nothing, but for
+// rows that need only be there.
+func (t Transaction) opened(results pgx.BatchResults, made int) error {
+	for range 2 + made { // BEGIN, the gate, and those rows
 		if _, err := results.Exec(); err != nil {
 			return err
 		}

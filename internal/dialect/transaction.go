@@ -14,18 +14,21 @@ import (
 // Statement writes rows of one table: SQL with question marks for its arguments, each an
 // int, an int64 or a string, and a % for the quoted table.
 type Statement struct {
-	Write string // UPDATE or DELETE, without its condition, or an INSERT
-	Args  []any  // of Write
-	Where string // the condition; "" for an INSERT
-	Rows  []any  // the arguments of Where
+	Write string // UPDATE or DELETE, without its condition; of an INSERT, what precedes VALUES
+	Args  []any  // of Write and Values
+	// Values lists what an INSERT writes, without brackets; Existing says what it does where
+	// the row exists.
+	Values, Existing string
+	Where            string // the condition; of an INSERT that has Missed, of the row that it adds
+	Rows             []any  // the arguments of Where
 	// Missed is the error if it finds no row; nil: it need not find any.
 	Missed error
 }
 
 // Query is all of the statement, and its arguments.
 func (s Statement) Query() (query string, args []any) {
-	if s.Where == "" {
-		return s.Write, s.Args
+	if s.Values != "" {
+		return s.Write + " VALUES (" + s.Values + ") " + s.Existing, s.Args
 	}
 	return s.Write + " WHERE " + s.Where, append(slices.Clip(s.Args), s.Rows...)
 }
