@@ -3,6 +3,7 @@ package election_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -286,6 +287,14 @@ func onEveryStorage(t *testing.T, run func(t *testing.T, open func() election.St
 			})
 		})
 	})
+}
+
+// repeats is how often a test of many rounds repeats them: ELECTION_TEST_FULL=1 is for the nightly steps.
+func repeats(usually, full int) int {
+	if os.Getenv("ELECTION_TEST_FULL") != "" {
+		return full
+	}
+	return usually
 }
 
 func ormNothing(*gorm.DB) error { return nil }
