@@ -72,6 +72,48 @@ func TestChangeInOneRoundTrip(t *testing.T) {
 	})
 }
 
+// The first change of leader, which makes the rows, and the entry of a member that nobody
+// has seen before, is one, too: on a slow link nobody would ever be elected otherwise. A
+// connection of PostgreSQL's also prepares it, in one round trip more.
+func TestFirstChangeInOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		if engine(t, db.Open(t)) == "MySQL" {
+			t.Skip("it has no statement that holds others")
+		}
+		fresh := db.Fresh(t)
+		handle, line := openWire(t, fresh)
+		s := kind.must(t, handle).(election.MemberStorage)
+		other := kind.must(t, fresh.Open(t)).(election.MemberStorage)
+		change := func(s election.MemberStorage, r *election.Record, id string) error {
+			r = r.Clone()
+			entry := &election.Member{ID: id, Nonce: "n", Renewals: 1, LeaseDuration: time.Second}
+			r.LeaderID, r.Term, r.Members = id, r.Term+1, []*election.Member{entry}
+			return s.UpdateWithMember(t.Context(), r, true, nil, entry)
+		}
+		require.NoError(t, s.UpdateMember(t.Context(), nil, &election.Member{ID: "first", Nonce: "n"})) // which asks for its rights once
+		empty, err := s.Get(t.Context())
+		require.NoError(t, err)
+
+		require.LessOrEqual(t, line.trips(func() { require.NoError(t, change(s, empty, "a")) }), 2)
+		led, err := s.Get(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "a", led.LeaderID)
+		require.False(t, led.Unguarded)
+		require.NoError(t, guarded(inTerm(t.Context(), "a", led.Term), s, "a", func(*sql.Tx) error { return nil }))
+
+		require.ErrorIs(t, change(other, empty, "b"), election.ErrRecordConflict, "it was created meanwhile")
+		require.ErrorIs(t, change(other, led, "first"), election.ErrRecordConflict, "its entry exists")
+		same, err := other.Get(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, led, same)
+		members, err := other.GetMembers(t.Context())
+		require.NoError(t, err)
+		require.Len(t, members, 2)
+		require.LessOrEqual(t, line.trips(func() { require.NoError(t, change(s, led, "c")) }), 2)
+	})
+}
+
 // A change of leader that gave up while a guarded transaction was in its way does not
 // come to pass after that one.
 func TestChangeThatGaveUp(t *testing.T) {

@@ -33,7 +33,7 @@ func PostgreSQL() *Dialect {
 		look:        lookPostgres,
 		UpdateMany:  updateManyPostgres,
 		Examination: examinationPostgres(),
-		RingsItself: true, // in gatePostgres
+		RingsItself: true, // in gatePostgres and lockPostgres
 		quote:       `"`,
 		placeholder: func(n int) string { return "$" + strconv.Itoa(n) },
 		byteEqual:   func(column, arg string) string { return column + `::text COLLATE "C" = ` + arg },

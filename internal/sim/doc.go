@@ -14,7 +14,7 @@
 //   - machine.go is a member's clocks, which drift, step, sleep and stop;
 //   - link.go is what lies between a member and the database;
 //   - process.go is one process of a member: its elector and its callback;
-//   - older.go is a member that knows only the fields of the first version;
+//   - older.go is a member that knows only the fields of the four-column version;
 //   - script.go is what the world does to them, and the quiet at the end;
 //   - judge.go holds the invariants, trace.go what happened.
 package sim

@@ -8,7 +8,7 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// older is a member of the first version: it knows the fields leader_id and
+// older is a member of the four-column version: it knows the fields leader_id and
 // members of a record, of each member id, name, address, lease_duration and
 // renew_time, and drops all others when it writes. It counts no renewals, numbers
 // no terms, and judges the others by whether their renew_time changes.

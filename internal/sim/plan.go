@@ -19,7 +19,7 @@ type plan struct {
 	beyond   bool // G2's budget is exceeded
 	stops    bool // machines stop and sleep
 	loses    bool // history is lost
-	older    bool // a member of the first version takes part
+	older    bool // a member of the four-column version takes part
 	overruns bool // callbacks get stuck
 	twins    bool // a second process runs under a member's ID
 	uneven   bool // leases are short or long
