@@ -240,6 +240,9 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration, turn *sqldb.Tu
 	if err != nil {
 		return nil, err
 	}
+	if err := g.tx.Watch(ctx, c.last); err != nil {
+		return nil, err
+	}
 	held, err := g.fence.Hold(ctx, g.tx.Tx, c.guard(timeout))
 	switch {
 	case err != nil:

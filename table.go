@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,7 @@ type electionTable struct {
 	removes atomic.Bool
 	shared  shared
 	turns   *sqldb.Turns // at the one lock for all that write, where there is one
+	last    *sql.Stmt    // of dialect.Last
 }
 
 // openTable detects the engine, and creates or grows the table where needed, in as few
@@ -72,7 +74,8 @@ func openTable(db *sql.DB, name string) (t *electionTable, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return t, err
+	// The pool may have one connection only, which is free now.
+	return t, sqldb.Step(ctx, func(ctx context.Context) error { return t.prepareLast(ctx) })
 }
 
 func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (*electionTable, error) {
@@ -107,6 +110,14 @@ func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (
 	}
 	t.identity, t.quoted = seen.Identity, sqldb.Qualified(d, seen, name)
 	return t, sqldb.Step(ctx, func(ctx context.Context) error { return d.CheckLocks(ctx, db, conn, t.quoted) })
+}
+
+// prepareLast prepares a statement that goes when the table is not used any more.
+func (t *electionTable) prepareLast(ctx context.Context) (err error) {
+	if t.last, err = t.dialect.Last(ctx, t.db); t.last != nil {
+		runtime.AddCleanup(t, func(last *sql.Stmt) { go last.Close() }, t.last) // which may wait for a connection
+	}
+	return err
 }
 
 // schema is DO's columns and those that tell elections apart.

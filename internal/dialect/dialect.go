@@ -75,6 +75,7 @@ type Dialect struct {
 	unsure      bool // its name says too little, see CheckLocks
 	admit       func(ctx context.Context, db *sql.DB, conn *sql.Conn) error
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
+	last        string // see Last
 	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
 	hasten      func(ctx context.Context, conn *sql.Conn) (restore func() error, err error)
 	listen      func(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error)

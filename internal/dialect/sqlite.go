@@ -44,6 +44,7 @@ func SQLite() *Dialect {
 		prepare: func(ctx context.Context, conn *sql.Conn, _ time.Duration) (func() error, error) {
 			return hastenSQLite(ctx, conn)
 		},
+		last:   "SELECT 1",
 		listen: listenSQLite,
 	}
 }

@@ -77,19 +77,7 @@ func (f *sqliteFence) end() {
 
 func (f *sqliteFence) Ended() bool { return f.state.Load() == fenceEnded }
 
-// Begin has the transaction watched: its connection is used again, and preparing a
-// statement costs no round trip here.
-func (f *sqliteFence) Begin(ctx context.Context) (*Txn, error) {
-	tx, err := beginTxn(ctx, f.conn)
-	if err != nil {
-		return nil, err
-	}
-	if err := tx.watch(ctx); err != nil {
-		_ = tx.Rollback()
-		return nil, err
-	}
-	return tx, nil
-}
+func (f *sqliteFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(ctx, f.conn) }
 
 // Hold writes the leader row as it is, if it holds the claim: being the first
 // statement, that takes the write lock as BEGIN IMMEDIATE would, and fails for

@@ -57,7 +57,7 @@ func (t *Txn) Rollback() error {
 }
 
 // End ends the transaction, if nobody else has, and reports whether it is known to be over.
-// After watch it always is, as End waits for whoever else ends it.
+// After Watch it always is, as End waits for whoever else ends it.
 func (t *Txn) End() (over bool) {
 	if !t.over {
 		_ = t.Rollback()
@@ -78,8 +78,24 @@ func (t *Txn) End() (over bool) {
 	return t.over
 }
 
-// watch lets End wait. It is called once, before anybody else knows of the transaction.
-func (t *Txn) watch(ctx context.Context) (err error) {
-	t.last, err = t.PrepareContext(ctx, "SELECT 1")
+// Watch lets End wait, if last is not nil: it is one of Dialect.Last. It is called once,
+// before anybody else knows of the transaction.
+func (t *Txn) Watch(ctx context.Context, last *sql.Stmt) error {
+	if last == nil {
+		return nil
+	}
+	t.last = t.StmtContext(ctx, last)
+	_, err := t.last.ExecContext(ctx)
 	return err
+}
+
+// Last prepares a statement for Txn.Watch, or nil where that would cost a round trip in
+// each transaction. It belongs to db: so database/sql closes it with each connection. One of
+// the transaction's own would outlive a connection that is closed early: SQLite then keeps that
+// open, with its locks, and modernc.org/sqlite panics when the statement is closed.
+func (d *Dialect) Last(ctx context.Context, db *sql.DB) (*sql.Stmt, error) {
+	if d.last == "" {
+		return nil, nil
+	}
+	return db.PrepareContext(ctx, d.last)
 }

@@ -18,12 +18,14 @@ func endedElsewhere(t *testing.T, watched bool) (txn *Txn, release func()) {
 	db, err := sql.Open("sqlite", ":memory:")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	last, err := SQLite().Last(t.Context(), db)
+	require.NoError(t, err)
 	conn, err := db.Conn(t.Context())
 	require.NoError(t, err)
 	txn, err = beginTxn(t.Context(), conn)
 	require.NoError(t, err)
 	if watched {
-		require.NoError(t, txn.watch(t.Context()))
+		require.NoError(t, txn.Watch(t.Context(), last))
 	}
 	rows, err := txn.Query("SELECT 1 UNION SELECT 2")
 	require.NoError(t, err)
