@@ -77,12 +77,15 @@ const slowRound = 16
 // of the last two answers tells.
 func (c *caller) roundTime() time.Duration {
 	most := times(changeRounds, c.timeout)
-	took := min(c.took[0], c.took[1])
+	took := c.getTime()
 	if took == 0 {
 		return most
 	}
 	return min(most, max(c.timeout, times(slowRound, took)))
 }
+
+// getTime is how long a Get takes; 0: none was answered.
+func (c *caller) getTime() time.Duration { return min(c.took[0], c.took[1]) }
 
 // times is n · d, or a duration that can still be added to a moment where that would overflow.
 func times(n, d time.Duration) time.Duration {

@@ -215,7 +215,7 @@ func (c *campaign) leaveSoon(now clock.Instant) {
 
 // wakeAt is when tick or startRound next has something to do.
 func (c *campaign) wakeAt(now clock.Instant) time.Duration {
-	at := c.nextRound
+	at := c.due()
 	if c.call != nil {
 		giveUp := c.call.giveUp + c.caller.grace()
 		if !c.call.aside() {

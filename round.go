@@ -11,7 +11,7 @@ import (
 
 // startRound looks at the record when that is due.
 func (c *campaign) startRound(now clock.Instant) {
-	if c.call != nil && c.call.aside() && now.Mono >= c.nextRound {
+	if c.call != nil && c.call.aside() && now.Mono >= c.due() {
 		c.call.cancel() // its answer is not waited for
 		c.call = nil
 	}
@@ -33,6 +33,16 @@ func (c *campaign) startRound(now clock.Instant) {
 	}
 	c.call = c.caller.get(now)
 	c.round = c.call
+}
+
+// due is when the next round begins. A routine one lets what is done aside go on for as long as
+// a slow link needs: giving that up may cost the connection, and setting up another one takes
+// longer.
+func (c *campaign) due() time.Duration {
+	if c.call != nil && c.call.aside() && c.routine {
+		return max(c.nextRound, c.call.started.Mono+min(2*c.caller.getTime(), c.cfg.RenewInterval))
+	}
+	return c.nextRound
 }
 
 // known is the record as it was last seen, for a release without another read: once,
@@ -212,6 +222,9 @@ func (c *campaign) acknowledged(k *call, now clock.Instant) {
 	c.conflicts, c.oldReads = 0, 0
 	if w.own != nil {
 		c.renewAt = k.started.Mono + c.cfg.RenewInterval - c.clock.Jitter(c.cfg.RenewInterval/10)
+		if w.move != moveAcquire { // trust counts from the start of a write: one that took long is followed soon
+			c.renewAt = max(c.renewAt, now.Mono+c.cfg.RenewInterval/4)
+		}
 		c.renewedAt = k.started.Time()
 	}
 	if w.move == moveRelease || w.move == moveLeave {
@@ -246,7 +259,11 @@ func (c *campaign) lookAround(now clock.Instant) {
 // still for its lease.
 func (c *campaign) readMembers(all reply, now clock.Instant) {
 	c.self.seeAllRows(all.members, all.roster, now.Mono)
+	overdue := c.routine && now.Mono >= c.nextRound
 	c.rest(now)
+	if overdue {
+		c.nextRound, c.routine = now.Mono, true
+	}
 	if silent := c.self.silent(now.Mono); len(silent) > 0 && c.reign != nil && !c.caller.busy() {
 		const some = 32 // in one go: nothing hangs on it, and the renewal waits
 		c.call = c.caller.evict(c.clock.Read(), silent[:min(len(silent), some)])
