@@ -176,3 +176,23 @@ func TestWatchOutlastsIdleSessionTimeout(t *testing.T) {
 		}
 	})
 }
+
+// A session that hears something all the time is idle to its server all the same.
+func TestWatchThatHearsIsNotIdle(t *testing.T) {
+	t.Parallel()
+	eachServerStorage(t, func(t *testing.T, db *dbtest.Database, kind storageKind) {
+		if db.Engine != "postgres" {
+			t.Skip("it is used each second")
+		}
+		handle := withSettings(t, db, nil, map[string]string{"idle_session_timeout": "1000"}).Open(t)
+		e := listen(t, kind.must(t, handle))
+		begun := time.Now()
+		waitFor(t, time.Minute, "the time of three limits has passed", func() bool {
+			dbtest.Exec(t, handle, "SELECT pg_notify('sqlelect_election', 'of another election')")
+			if len(e.ended) > 0 {
+				require.NoError(t, e.end(t))
+			}
+			return time.Since(begun) > 3*time.Second
+		})
+	})
+}

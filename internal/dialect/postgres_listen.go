@@ -50,6 +50,7 @@ const postgresPing = 4 * time.Second
 type postgresListener struct {
 	conn *sql.Conn
 	ping time.Duration // how often to use the connection
+	used time.Time     // the last time; what it hears is no use of it to the server
 }
 
 func listenPostgres(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error) {
@@ -63,7 +64,7 @@ func listenPostgres(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, 
 	if err != nil {
 		return nil, err
 	}
-	l := &postgresListener{conn, postgresPing}
+	l := &postgresListener{conn: conn, ping: postgresPing}
 	pooled, err := l.pooled(ctx, db)
 	if err == nil {
 		_, err = conn.ExecContext(ctx, "LISTEN "+postgresChannel)
@@ -86,8 +87,9 @@ func listenPostgres(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, 
 	return l, nil
 }
 
-// adapt makes the connection's silences shorter than the server bears.
+// adapt has the connection used as often as the server wants it to be.
 func (l *postgresListener) adapt(ctx context.Context) error {
+	l.used = time.Now()
 	var ms int64 // 0: it bears any, as it does before version 14
 	err := l.conn.QueryRowContext(ctx, "SELECT COALESCE(MAX(setting::bigint), 0) FROM pg_settings WHERE name = 'idle_session_timeout'").Scan(&ms)
 	if ms > 0 {
@@ -164,8 +166,8 @@ func (l *postgresListener) receive(ctx context.Context) (payload string, err err
 
 func (l *postgresListener) Wait(ctx context.Context, _ []Watched, nudge <-chan struct{}) (string, error) {
 	for {
-		heard, silent, err := l.hear(ctx, nudge)
-		if !silent {
+		heard, idle, err := l.hear(ctx, nudge)
+		if !idle {
 			return heard, err
 		}
 		if err := l.check(ctx); err != nil {
@@ -174,10 +176,10 @@ func (l *postgresListener) Wait(ctx context.Context, _ []Watched, nudge <-chan s
 	}
 }
 
-// hear waits for a notification or a nudge, and reports whether there was neither for as
-// long as the connection may be silent.
-func (l *postgresListener) hear(ctx context.Context, nudge <-chan struct{}) (heard string, silent bool, err error) {
-	waiting, stop := context.WithTimeout(ctx, l.ping)
+// hear waits for a notification or a nudge, and reports whether there was neither until the
+// connection was idle for too long.
+func (l *postgresListener) hear(ctx context.Context, nudge <-chan struct{}) (heard string, idle bool, err error) {
+	waiting, stop := context.WithDeadline(ctx, l.used.Add(l.ping))
 	defer stop()
 	nudged := make(chan bool, 1)
 	go func() {
@@ -203,6 +205,7 @@ func (l *postgresListener) hear(ctx context.Context, nudge <-chan struct{}) (hea
 func (l *postgresListener) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, deadAfter)
 	defer cancel()
+	l.used = time.Now()
 	return l.conn.PingContext(ctx)
 }
 
