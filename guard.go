@@ -215,7 +215,7 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration, turn *sqldb.Tu
 	}
 	defer func() {
 		if err != nil {
-			g.discard = dialect.Classify(err) == dialect.Elsewhere
+			g.discard = g.discard || dialect.Classify(err) == dialect.Elsewhere
 			err = errors.Join(err, g.inTime(g.overdue(ctx), g.close))
 		}
 	}()
@@ -246,6 +246,9 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration, turn *sqldb.Tu
 	held, err := g.fence.Hold(ctx, g.tx.Tx, c.guard(timeout))
 	switch {
 	case err != nil:
+		// Unless the server itself says so, it is not known whether the session was changed, and
+		// what there is to restore.
+		g.discard = !dialect.Classify(err).Undone()
 		return nil, err
 	case !held:
 		return nil, ErrNotLeader

@@ -1,3 +1,5 @@
+//go:build !no_gorm
+
 package election
 
 import (
@@ -7,9 +9,7 @@ import (
 	"fmt"
 	"time"
 
-	"gorm.io/driver/mysql"
 	"gorm.io/driver/postgres"
-	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
@@ -120,15 +120,22 @@ func (p lentPool) QueryRowContext(_ context.Context, query string, args ...any) 
 	return p.ConnPool.QueryRowContext(p.ctx, query, args...)
 }
 
+func ormRowsOf(s Storage) (electionRows, bool) {
+	if s, ok := s.(*ORMStorage); ok {
+		return s.rows, true
+	}
+	return electionRows{}, false
+}
+
 // dialectorFor is gorm's name for an engine.
 func dialectorFor(d *dialect.Dialect, pool gorm.ConnPool) gorm.Dialector {
 	switch d.Name {
 	case "MariaDB", "MySQL", "MariaDB Galera Cluster":
-		return mysql.New(mysql.Config{Conn: pool})
+		return mysqlDialector(pool)
 	case "PostgreSQL":
 		return postgres.New(postgres.Config{Conn: pool})
 	}
-	return sqlite.Dialector{Conn: pool}
+	return sqliteDialector(pool)
 }
 
 // Election is SQLStorage.Election.

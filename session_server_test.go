@@ -136,6 +136,36 @@ func TestTrap28EverySettingAfterEveryCall(t *testing.T) {
 	}
 }
 
+// A guard whose first statement never reached the server, as its ctx ended just then, restores
+// nothing that it has not changed.
+func TestTrap28GuardThatWasNotSent(t *testing.T) {
+	t.Parallel()
+	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
+		handle, log := db.OpenCounted(t)
+		handle.SetMaxOpenConns(1)
+		storage := openSQL(t, handle)
+		mustLead(t, storage, "a")
+		require.NoError(t, guarded(t.Context(), storage, "a", func(*sql.Tx) error { return nil })) // which may leave something behind
+		s := dbtest.Session{Engine: db.Engine, Conn: handle}
+		id, before := s.ID(t), s.State(t)
+		begun, refused := false, false
+		log.Refuse(func(text string) error {
+			if begun && !refused {
+				refused = true
+				return context.Canceled
+			}
+			begun = begun || text == "BEGIN"
+			return nil
+		})
+		require.ErrorIs(t, guarded(t.Context(), storage, "a", func(*sql.Tx) error { return nil }), context.Canceled)
+		require.True(t, refused)
+		dbtest.RequireIdle(t, handle)
+		if after := s.State(t); s.ID(t) == id {
+			require.Empty(t, dbtest.Changed(before, after))
+		}
+	})
+}
+
 // A pool of several has no connection that watching, or the locks of reigns, have left
 // otherwise than a new one is.
 func TestTrap28EverySessionOfAPool(t *testing.T) {

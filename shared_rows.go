@@ -144,13 +144,10 @@ func (e electionRows) readMembersOf(ctx context.Context) (foundMembers, error) {
 // rowsOf returns the rows behind a storage of this library. A type that embeds one is
 // none: it may have methods of its own.
 func rowsOf(s Storage) (electionRows, bool) {
-	switch s := s.(type) {
-	case *SQLStorage:
-		return s.rows, true
-	case *ORMStorage:
+	if s, ok := s.(*SQLStorage); ok {
 		return s.rows, true
 	}
-	return electionRows{}, false
+	return ormRowsOf(s)
 }
 
 func (t *electionTable) query(ctx context.Context, query string, args []any, each func(*sql.Rows) error) error {

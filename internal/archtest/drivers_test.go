@@ -16,9 +16,9 @@ var drivers = []string{
 	"gorm.io/driver/",
 }
 
-// ormFile holds the constructors that pick one of gorm's dialectors; nothing
+// ormFiles hold the constructors that pick one of gorm's dialectors; nothing
 // else in the library knows gorm's names for databases.
-const ormFile = "orm_storage.go"
+var ormFiles = []string{"orm_storage.go", "orm_sqlite.go", "orm_sqlite_left_out.go", "orm_mysql.go", "orm_mysql_left_out.go"}
 
 // driverUsers may import some drivers besides programs, tests and the kit that
 // starts servers for tests.
@@ -28,7 +28,9 @@ var driverUsers = []struct {
 }{
 	{"internal/dialect", drivers},                      // error codes, hooks: where databases differ
 	{"internal/sqldb", []string{"modernc.org/sqlite"}}, // opens the in-memory database
-	{ormFile, []string{"gorm.io/driver/"}},
+	{"orm_storage.go", []string{"gorm.io/driver/"}},
+	{"orm_sqlite.go", []string{"gorm.io/driver/"}},
+	{"orm_mysql.go", []string{"gorm.io/driver/"}},
 }
 
 // checkDrivers finds drivers imported by code that users link in.
@@ -65,7 +67,7 @@ func mayImportDriver(f *file, importPath string) bool {
 func isLibrary(f *file) bool { return !isProgram(f.dir) && !isUnder(f.dir, "internal/dbtest") }
 
 func mayNameEngines(f *file) bool {
-	return f.test || f.path == ormFile || !isLibrary(f) || isUnder(f.dir, "internal/dialect", "internal/sqldb")
+	return f.test || slices.Contains(ormFiles, f.path) || !isLibrary(f) || isUnder(f.dir, "internal/dialect", "internal/sqldb")
 }
 
 // engineName recognises a database's name inside a longer word as well.

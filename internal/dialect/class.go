@@ -5,8 +5,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"io"
-
-	"github.com/go-sql-driver/mysql"
 )
 
 // Class is what a database error means for whoever sent the statement.
@@ -85,12 +83,13 @@ func Classify(err error) Class {
 // classifyTransport covers what drivers of every engine return when the
 // connection or the ctx ended under a statement.
 func classifyTransport(err error) Class {
-	for _, lost := range []error{
-		driver.ErrBadConn, mysql.ErrInvalidConn, io.EOF, io.ErrUnexpectedEOF, context.Canceled, context.DeadlineExceeded,
-	} {
+	for _, lost := range []error{driver.ErrBadConn, io.EOF, io.ErrUnexpectedEOF, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, lost) {
 			return Ambiguous
 		}
+	}
+	if mysqlLostConn(err) {
+		return Ambiguous
 	}
 	return Unknown
 }

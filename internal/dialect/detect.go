@@ -50,6 +50,8 @@ func DetectOn(ctx context.Context, conn *sql.Conn) (*Dialect, error) {
 	case d == nil: // or a program has taught SQLite a function of that name
 		notSQLite := conn.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&own)
 		switch {
+		case notSQLite == nil && WithoutSQLite != nil:
+			return nil, WithoutSQLite
 		case notSQLite == nil:
 			return SQLite(), nil
 		case err == nil:
@@ -57,6 +59,9 @@ func DetectOn(ctx context.Context, conn *sql.Conn) (*Dialect, error) {
 		}
 		return nil, fmt.Errorf("unknown database engine: %w", errors.Join(notSQLite, err))
 	case d.Name == nameMariaDB || d.Name == nameMySQL:
+		if errWithoutMySQL != nil {
+			return nil, errWithoutMySQL
+		}
 		return inCluster(ctx, conn, d)
 	case d.Name == postgres.Name:
 		return postgres, nil

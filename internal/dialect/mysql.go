@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/go-sql-driver/mysql"
 )
 
 const (
@@ -118,14 +116,6 @@ func checkMySQLName(name string) error {
 		return errors.New("must not end in a space on MySQL or MariaDB")
 	}
 	return nil
-}
-
-func mysqlNumber(err error) (number uint16, ok bool) {
-	e := (*mysql.MySQLError)(nil)
-	if !errors.As(err, &e) {
-		return 0, false
-	}
-	return e.Number, true
 }
 
 func classifyMySQL(err error) Class {

@@ -61,14 +61,15 @@ func keep(bounds []string, seconds string, others ...string) string {
 }
 
 // putBack undoes keep, and forgets. A bound that is not as keep has set it was set by
-// the guarded function since: it stays.
+// the guarded function since: it stays. So does what keep has not remembered, as it was not
+// sent: a variable that was forgotten is 0 to SET, and not NULL.
 func putBack(bounds []string, seconds string, others ...string) string {
 	var set, forget []string
 	for _, name := range bounds {
-		set = append(set, fmt.Sprintf("SESSION %[1]s = IF(@@%[1]s = %[2]s, @election_%[1]s, @@%[1]s)", name, seconds))
+		set = append(set, fmt.Sprintf("SESSION %[1]s = IF(@@%[1]s = %[2]s, COALESCE(@election_%[1]s, @@%[1]s), @@%[1]s)", name, seconds))
 	}
 	for _, name := range others {
-		set = append(set, fmt.Sprintf("SESSION %[1]s = @election_%[1]s", name))
+		set = append(set, fmt.Sprintf("SESSION %[1]s = COALESCE(@election_%[1]s, @@%[1]s)", name))
 	}
 	for _, name := range slices.Concat(bounds, others) {
 		forget = append(forget, "@election_"+name+" = NULL")

@@ -3,11 +3,7 @@ package dialect
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"time"
-
-	"modernc.org/sqlite"
-	lib "modernc.org/sqlite/lib"
 )
 
 // SQLite describes SQLite, through modernc.org/sqlite or, in programs built
@@ -49,38 +45,30 @@ func SQLite() *Dialect {
 	}
 }
 
-// sqliteCode returns the extended result code of an error from either driver.
-func sqliteCode(err error) (code int, ok bool) {
-	if e := (*sqlite.Error)(nil); errors.As(err, &e) {
-		return e.Code(), true
-	}
-	return cgoSQLiteCode(err)
-}
-
 func classifySQLite(err error) Class {
 	code, ok := sqliteCode(err)
 	if !ok {
 		return Unknown
 	}
 	switch code {
-	case lib.SQLITE_CONSTRAINT_PRIMARYKEY, lib.SQLITE_CONSTRAINT_UNIQUE:
+	case sqliteConstraintPrimaryKey, sqliteConstraintUnique:
 		return Conflict
-	case lib.SQLITE_READONLY_DBMOVED:
+	case sqliteReadOnlyDBMoved:
 		return Fatal
 	}
 	switch code & 0xff { // the primary code; the rest says where it happened
-	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
+	case sqliteBusy, sqliteLocked:
 		return Retry
-	case lib.SQLITE_INTERRUPT, lib.SQLITE_IOERR:
+	case sqliteInterrupt, sqliteIOErr:
 		return Ambiguous
-	case lib.SQLITE_READONLY:
+	case sqliteReadOnly:
 		return Unusable
-	case lib.SQLITE_ERROR:
+	case sqliteError:
 		// Also "no such table", which SQLite says of a table created by another
 		// connection when it finds the file locked as it wants to look again.
 		return Stale
-	case lib.SQLITE_CORRUPT, lib.SQLITE_FULL, lib.SQLITE_CANTOPEN, lib.SQLITE_NOTADB,
-		lib.SQLITE_CONSTRAINT, lib.SQLITE_MISMATCH, lib.SQLITE_TOOBIG, lib.SQLITE_AUTH, lib.SQLITE_PERM:
+	case sqliteCorrupt, sqliteFull, sqliteCantOpen, sqliteNotADB,
+		sqliteConstraint, sqliteMismatch, sqliteTooBig, sqliteAuth, sqlitePerm:
 		return Fatal
 	}
 	return Unknown
@@ -95,7 +83,7 @@ func rolledBackSQLite(err error) bool {
 		return false
 	}
 	switch code & 0xff {
-	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED, lib.SQLITE_CONSTRAINT:
+	case sqliteBusy, sqliteLocked, sqliteConstraint:
 		return true
 	}
 	return false

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"modernc.org/sqlite"
 )
 
 // sqliteFence refuses, by a commit hook on the pinned connection, every commit
@@ -167,24 +165,15 @@ type connHooks interface {
 // hooksOf finds the hooks of a driver connection, also behind wrappers.
 func hooksOf(dc any) (connHooks, bool) {
 	for layer := range layers(dc) {
-		switch c := layer.(type) {
-		case sqlite.HookRegisterer:
-			return modernHooks{c}, true
-		case cgoRegisterer:
+		if hooks, ok := pureSQLiteHooks(layer); ok {
+			return hooks, true
+		}
+		if c, ok := layer.(cgoRegisterer); ok {
 			return cgoHooks{c}, true
 		}
 	}
 	return nil, false
 }
-
-type modernHooks struct{ conn sqlite.HookRegisterer }
-
-func (h modernHooks) set(onCommit func() int32, onRollback func()) {
-	h.conn.RegisterCommitHook(onCommit)
-	h.conn.RegisterRollbackHook(onRollback)
-}
-
-func (modernHooks) wornOut() bool { return false }
 
 // cgoRegisterer is what mattn/go-sqlite3 offers. It is found by its methods, so
 // that this file builds without cgo.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	_ "modernc.org/sqlite" // the driver that sqliteDriver names
+	"github.com/sqlelect/election/internal/dialect"
 )
 
 // The drivers of servers are for the program to import.
@@ -80,9 +80,9 @@ func parse(dsn string) (driverName, source string, err error) {
 	}
 	switch scheme {
 	case "sqlite":
-		return sqliteDriver, withPragmas(FileDSN(sqlitePath(rest))), nil
+		return sqliteDriver, withPragmas(FileDSN(sqlitePath(rest))), dialect.WithoutSQLite
 	case "file":
-		return sqliteDriver, withPragmas(dsn), nil
+		return sqliteDriver, withPragmas(dsn), dialect.WithoutSQLite
 	case "mysql", "mariadb":
 		source, err = mysqlSource(dsn)
 		return mysqlDriver, source, err
@@ -218,7 +218,7 @@ func MemoryDSN(name string) (driverName, source string, err error) {
 		return "", "", errors.New("name must be valid UTF-8")
 	}
 	// The leading slash is what makes SQLite share it.
-	return sqliteDriver, "file:/" + url.PathEscape(name) + "?vfs=memdb", nil
+	return sqliteDriver, "file:/" + url.PathEscape(name) + "?vfs=memdb", dialect.WithoutSQLite
 }
 
 // hidden stands for a secret.

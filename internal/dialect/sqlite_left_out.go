@@ -1,0 +1,12 @@
+//go:build no_sqlite
+
+package dialect
+
+import "errors"
+
+// WithoutSQLite is the error of whatever needs SQLite.
+var WithoutSQLite = errors.New("this program was built without SQLite (build tag no_sqlite)")
+
+func pureSQLiteCode(error) (code int, ok bool) { return 0, false }
+
+func pureSQLiteHooks(any) (connHooks, bool) { return nil, false }

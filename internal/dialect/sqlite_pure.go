@@ -1,0 +1,36 @@
+//go:build !no_sqlite
+
+package dialect
+
+import (
+	"errors"
+
+	"modernc.org/sqlite"
+)
+
+// WithoutSQLite is the error of whatever needs SQLite in a program that is built without; nil here.
+var WithoutSQLite error
+
+// pureSQLiteCode returns the extended result code of modernc.org/sqlite's error.
+func pureSQLiteCode(err error) (code int, ok bool) {
+	e := (*sqlite.Error)(nil)
+	if !errors.As(err, &e) {
+		return 0, false
+	}
+	return e.Code(), true
+}
+
+// pureSQLiteHooks are those of modernc.org/sqlite's connection.
+func pureSQLiteHooks(conn any) (connHooks, bool) {
+	c, ok := conn.(sqlite.HookRegisterer)
+	return pureHooks{c}, ok
+}
+
+type pureHooks struct{ conn sqlite.HookRegisterer }
+
+func (h pureHooks) set(onCommit func() int32, onRollback func()) {
+	h.conn.RegisterCommitHook(onCommit)
+	h.conn.RegisterRollbackHook(onRollback)
+}
+
+func (pureHooks) wornOut() bool { return false }
