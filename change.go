@@ -37,7 +37,7 @@ func (e electionRows) apply(ctx context.Context, change change, err error) error
 // applyWhole sends a change of leader as a whole, in one round trip, while nobody is in its
 // way. Its error wraps errors.ErrUnsupported where that cannot be done, or some row is missing,
 // and is of class Retry where somebody is, or Stale, or Conflict where a new row's key is taken;
-// nothing is changed then.
+// nothing is changed then, but that empty rows may be there.
 func (e electionRows) applyWhole(ctx context.Context, c change) error {
 	if !c.newLeader || !e.grown.Load() {
 		return errors.ErrUnsupported

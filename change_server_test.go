@@ -95,7 +95,8 @@ func TestFirstChangeInOneRoundTrip(t *testing.T) {
 		empty, err := s.Get(t.Context())
 		require.NoError(t, err)
 
-		require.LessOrEqual(t, line.trips(func() { require.NoError(t, change(s, empty, "a")) }), 2)
+		trips := map[string]int{"mysql": 1, "postgres": 2}[db.Engine]
+		require.LessOrEqual(t, line.trips(func() { require.NoError(t, change(s, empty, "a")) }), trips)
 		led, err := s.Get(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, "a", led.LeaderID)
@@ -110,7 +111,7 @@ func TestFirstChangeInOneRoundTrip(t *testing.T) {
 		members, err := other.GetMembers(t.Context())
 		require.NoError(t, err)
 		require.Len(t, members, 2)
-		require.LessOrEqual(t, line.trips(func() { require.NoError(t, change(s, led, "c")) }), 2)
+		require.LessOrEqual(t, line.trips(func() { require.NoError(t, change(s, led, "c")) }), trips, "some of it is prepared already")
 	})
 }
 

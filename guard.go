@@ -246,8 +246,8 @@ func (c *claim) begin(ctx context.Context, timeout time.Duration, turn *sqldb.Tu
 	held, err := g.fence.Hold(ctx, g.tx.Tx, c.guard(timeout))
 	switch {
 	case err != nil:
-		// Unless the server itself says so, it is not known whether the session was changed, and
-		// what there is to restore.
+		// Unless the server says that the statement was undone, it is not known whether the session
+		// was changed, and what there is to restore.
 		g.discard = !dialect.Classify(err).Undone()
 		return nil, err
 	case !held:

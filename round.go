@@ -86,7 +86,7 @@ func (c *campaign) take(r reply, now clock.Instant) {
 	case k.kind == callAll:
 		c.readMembers(r, now)
 	default:
-		c.rest(now)
+		c.restAside(now)
 	}
 }
 
@@ -259,15 +259,22 @@ func (c *campaign) lookAround(now clock.Instant) {
 // still for its lease.
 func (c *campaign) readMembers(all reply, now clock.Instant) {
 	c.self.seeAllRows(all.members, all.roster, now.Mono)
-	overdue := c.routine && now.Mono >= c.nextRound
+	overdue := c.restAside(now)
+	if silent := c.self.silent(now.Mono); len(silent) > 0 && c.reign != nil && !overdue && !c.caller.busy() {
+		const some = 32 // in one go: nothing hangs on it, and the renewal waits
+		c.call = c.caller.evict(c.clock.Read(), silent[:min(len(silent), some)])
+	}
+}
+
+// restAside is rest after what was done aside. It reports whether the renewal has waited for
+// that (see due) and comes now.
+func (c *campaign) restAside(now clock.Instant) (overdue bool) {
+	overdue = c.routine && now.Mono >= c.nextRound
 	c.rest(now)
 	if overdue {
 		c.nextRound, c.routine = now.Mono, true
 	}
-	if silent := c.self.silent(now.Mono); len(silent) > 0 && c.reign != nil && !c.caller.busy() {
-		const some = 32 // in one go: nothing hangs on it, and the renewal waits
-		c.call = c.caller.evict(c.clock.Read(), silent[:min(len(silent), some)])
-	}
+	return overdue
 }
 
 // fail ends the round with an error. Whatever was written may or may not be

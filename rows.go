@@ -232,7 +232,7 @@ func (v newRow) args() (args []any) {
 func (e electionRows) insertOf(values newRow) dialect.Statement {
 	columns := values.columns()
 	return dialect.Statement{
-		Write: e.dialect.InsertNew + " % (" + strings.Join(columns, ", ") + ")", Values: places(len(columns)), Args: values.args(),
+		Write: e.dialect.InsertNew + " % (" + strings.Join(columns, ", ") + ")", Values: parameters(len(columns)), Args: values.args(),
 		Existing: e.dialect.SkipExisting,
 	}
 }

@@ -36,9 +36,10 @@ func (t *electionTable) share() {
 }
 
 // in is a list of n parameters.
-func in(n int) string { return "(" + places(n) + ")" }
+func in(n int) string { return "(" + parameters(n) + ")" }
 
-func places(n int) string { return "?" + strings.Repeat(", ?", n-1) }
+// parameters is in without brackets.
+func parameters(n int) string { return "?" + strings.Repeat(", ?", n-1) }
 
 func elections(names []string) (args []any, places map[string][]int) {
 	places = make(map[string][]int, len(names))

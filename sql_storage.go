@@ -70,7 +70,7 @@ func openRows(db *sql.DB, tableName string) (electionRows, error) {
 // NewInMemorySQLStorage returns the storage of the election named "" in the
 // table tableName of an SQLite database in this process's memory. Two storages
 // with one dbName share their data, which lives until the last one is closed.
-// An empty dbName is an error. Close frees the database.
+// An empty dbName is an error, and so is a program built with the tag no_sqlite. Close frees the database.
 func NewInMemorySQLStorage(dbName, tableName string) (*SQLStorage, error) {
 	s, err := openInMemory(dbName, tableName)
 	if err != nil {
@@ -80,6 +80,9 @@ func NewInMemorySQLStorage(dbName, tableName string) (*SQLStorage, error) {
 }
 
 func openInMemory(dbName, tableName string) (*SQLStorage, error) {
+	if err := sqldb.MemoryLeftOut(); err != nil {
+		return nil, err
+	}
 	driverName, source, err := sqldb.MemoryDSN(dbName)
 	if err != nil {
 		return nil, fmt.Errorf("dbName: %w", err)

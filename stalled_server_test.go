@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -211,28 +212,39 @@ func TestTrap28PoolOfPgx(t *testing.T) {
 			"tx.Commit": (*sql.Tx).Commit, "tx.Rollback": (*sql.Tx).Rollback,
 			"COMMIT": func(tx *sql.Tx) error { _, err := tx.Exec("COMMIT"); return err },
 		} {
-			t.Run(name, func(t *testing.T) {
-				fresh := db.Fresh(t)
-				config, err := pgxpool.ParseConfig(fresh.DSN)
-				require.NoError(t, err)
-				config.MaxConns = 1
-				pool, err := pgxpool.NewWithConfig(t.Context(), config)
-				require.NoError(t, err)
-				t.Cleanup(pool.Close)
-				w := guardWorld{db: stdlib.OpenDBFromPool(pool), otherDB: fresh.Open(t)}
-				t.Cleanup(func() { _ = w.db.Close() })
-				w.a, w.b = kind.must(t, w.db), kind.must(t, w.otherDB)
-				dbtest.Exec(t, w.otherDB, "CREATE TABLE log (entry VARCHAR(40) PRIMARY KEY)")
-				mustLead(t, w.a, "a")
-				require.ErrorIs(t, guarded(t.Context(), w.a, "a", end), election.ErrTxnEnded)
-				_, err = pool.Exec(t.Context(), "INSERT INTO log VALUES ('plain')")
-				require.NoError(t, err)
-				require.Equal(t, []string{"plain"}, w.entries(t))
-				r, err := w.a.Get(t.Context())
-				require.NoError(t, err)
-				require.NoError(t, w.a.Update(t.Context(), r, false), "a renewal")
-				requireUsable(t, w)
-			})
+			for _, wrapped := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/wrapped=%t", name, wrapped), func(t *testing.T) { endOnAPoolOfPgx(t, db.Fresh(t), kind, wrapped, end) })
+			}
 		}
 	})
+}
+
+// endOnAPoolOfPgx lets a guarded function end its transaction, on the only connection of a pool of
+// pgx's below database/sql, which may be behind a driver's wrapper. That pool must not be given back
+// what the guard has changed.
+func endOnAPoolOfPgx(t *testing.T, fresh *dbtest.Database, kind storageKind, wrapped bool, end func(tx *sql.Tx) error) {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(fresh.DSN)
+	require.NoError(t, err)
+	config.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	w := guardWorld{db: stdlib.OpenDBFromPool(pool), otherDB: fresh.Open(t)}
+	if wrapped {
+		w.db = sql.OpenDB(dbtest.Wrap(stdlib.GetPoolConnector(pool)))
+		w.db.SetMaxIdleConns(0) // as OpenDBFromPool
+	}
+	t.Cleanup(func() { _ = w.db.Close() })
+	w.a, w.b = kind.must(t, w.db), kind.must(t, w.otherDB)
+	dbtest.Exec(t, w.otherDB, "CREATE TABLE log (entry VARCHAR(40) PRIMARY KEY)")
+	mustLead(t, w.a, "a")
+	require.ErrorIs(t, guarded(t.Context(), w.a, "a", end), election.ErrTxnEnded)
+	_, err = pool.Exec(t.Context(), "INSERT INTO log VALUES ('plain')")
+	require.NoError(t, err)
+	require.Equal(t, []string{"plain"}, w.entries(t))
+	r, err := w.a.Get(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, w.a.Update(t.Context(), r, false), "a renewal")
+	requireUsable(t, w)
 }

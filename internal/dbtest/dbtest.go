@@ -171,7 +171,7 @@ func (d *Database) OpenSingle(t testing.TB) *sql.DB {
 func (d *Database) OpenCounted(t testing.TB) (*sql.DB, *Statements) {
 	t.Helper()
 	log := new(Statements)
-	db := sql.OpenDB(&countingConnector{driver: d.Open(t).Driver(), dsn: d.DSN, log: log})
+	db := sql.OpenDB(&countingConnector{dsnConnector{d.Open(t).Driver(), d.DSN}, log})
 	t.Cleanup(func() { _ = db.Close() })
 	return db, log
 }

@@ -118,7 +118,7 @@ func startPgBouncer() (*server, error) {
 		password = " password='" + strings.ReplaceAll(config.Password, "'", "''") + "'"
 	}
 	return program{
-		name: "pgbouncer", account: "postgres", driver: "pgx", stop: "KILL",
+		name: "pgbouncer", account: "postgres", driver: "pgx", stop: "TERM",
 		// In simple_protocol or exec mode pgx prepares no statements, which PgBouncer
 		// knows nothing of before version 1.21.
 		dsn: func(port int) string {
@@ -137,6 +137,7 @@ max_client_conn = 2000
 server_lifetime = 600
 `, config.Host, config.Port, config.User, password, PoolSize)},
 		prepare: `{ cat common.ini && echo "listen_port = $PORT"; } >pgbouncer.ini`,
-		serve:   fmt.Sprintf(`'%s' pgbouncer.ini`, daemon),
+		// One that has ended itself (see calm) ends the test that made it do so, and no other.
+		serve: fmt.Sprintf(`sh -c 'trap "kill -9 \$child; exit" TERM; while :; do "%s" pgbouncer.ini & child=$!; wait $child; done'`, daemon),
 	}.start()
 }

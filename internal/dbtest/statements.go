@@ -73,15 +73,27 @@ func (s *Statements) Take() []string {
 // countingConnector wraps every connection of a driver as tracing libraries do:
 // the driver's own connection is reached by a method Raw.
 type countingConnector struct {
-	driver driver.Driver
-	dsn    string
-	log    *Statements
+	driver.Connector
+	log *Statements
 }
 
-func (c *countingConnector) Driver() driver.Driver { return c.driver }
+// Wrap is connector with a wrapper around each connection.
+func Wrap(connector driver.Connector) driver.Connector {
+	return &countingConnector{connector, &Statements{}}
+}
 
-func (c *countingConnector) Connect(context.Context) (driver.Conn, error) {
-	conn, err := c.driver.Open(c.dsn)
+// dsnConnector opens connections of a driver that has no connectors of its own.
+type dsnConnector struct {
+	driver driver.Driver
+	dsn    string
+}
+
+func (c dsnConnector) Driver() driver.Driver { return c.driver }
+
+func (c dsnConnector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
+
+func (c *countingConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}

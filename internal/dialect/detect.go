@@ -50,8 +50,8 @@ func DetectOn(ctx context.Context, conn *sql.Conn) (*Dialect, error) {
 	case d == nil: // or a program has taught SQLite a function of that name
 		notSQLite := conn.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&own)
 		switch {
-		case notSQLite == nil && WithoutSQLite != nil:
-			return nil, WithoutSQLite
+		case notSQLite == nil && ErrWithoutSQLite != nil:
+			return nil, ErrWithoutSQLite
 		case notSQLite == nil:
 			return SQLite(), nil
 		case err == nil:

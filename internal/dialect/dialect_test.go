@@ -45,10 +45,25 @@ func openFile(t *testing.T, driverName string) *sql.DB {
 
 // drivers are the SQLite drivers that this build has.
 func drivers() []string {
-	if _, cgo := cgoSQLiteCode(cgoBusy); cgo {
+	if cgoBusy != nil {
 		return []string{"sqlite", "sqlite3"}
 	}
 	return []string{"sqlite"}
+}
+
+// The cgo driver's error is found by the names of its package, type and fields.
+func TestCodeOfTheCgoDriver(t *testing.T) {
+	t.Parallel()
+	if cgoBusy == nil {
+		t.Skip("no cgo")
+	}
+	for _, err := range []error{cgoBusy, fmt.Errorf("x: %w", cgoBusy), errors.Join(errors.New("x"), cgoBusy)} {
+		code, ok := sqliteCode(err)
+		require.True(t, ok)
+		require.Equal(t, sqliteBusy, code)
+	}
+	_, ok := sqliteCode(errors.New("x"))
+	require.False(t, ok)
 }
 
 func TestClassifyRealErrors(t *testing.T) {

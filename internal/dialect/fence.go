@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // ErrEnded is returned by Fence.Commit when there is nothing left to commit.
@@ -108,8 +106,8 @@ func restore(conn *sql.Conn, discard bool, statements ...string) error {
 	err := conn.Raw(func(dc any) error {
 		// Where database/sql has its connections from another pool, that one would
 		// be given back what is closed here.
-		if pooled, ok := dc.(interface{ Conn() *pgx.Conn }); ok {
-			_ = pooled.Conn().Close(ctx)
+		if pg, ok := pgxOf(dc); ok {
+			_ = pg.Close(ctx)
 		}
 		return driver.ErrBadConn // database/sql closes it
 	})

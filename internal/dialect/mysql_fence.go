@@ -80,9 +80,11 @@ func putBack(bounds []string, seconds string, others ...string) string {
 func (f *mysqlFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(ctx, f.conn) }
 
 func (f *mysqlFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
-	f.branch, f.timeout = fmt.Sprintf("'election_%x'", rand.Uint64()), seconds(c.Timeout)
+	branch := fmt.Sprintf("'election_%x'", rand.Uint64())
+	f.timeout = seconds(c.Timeout)
 	guard := "SELECT 1 FROM " + c.Table + " WHERE " + inline(c.Where, c.Args, mysqlLiteral) + " LOCK IN SHARE MODE"
 	if f.compound {
+		f.branch = branch
 		return holds(ctx, tx, "BEGIN NOT ATOMIC COMMIT; "+keep(mariaAll, f.timeout, mariaModes...)+
 			"; XA START "+f.branch+"; SET STATEMENT innodb_lock_wait_timeout=1 FOR "+guard+"; END")
 	}
@@ -94,6 +96,7 @@ func (f *mysqlFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, 
 	if f.readOnly, err = holds(ctx, tx, readOnly); err != nil {
 		return false, err
 	}
+	f.branch = branch // from here on there is something to end, and to restore
 	if _, err := tx.ExecContext(ctx, "XA START "+f.branch); err != nil {
 		return false, err
 	}

@@ -46,7 +46,7 @@ func Unheard(err error) error {
 const postgresPing = 4 * time.Second
 
 // postgresListener receives the notifications that changes of leader send, see
-// gatePostgres.
+// gatePostgres and lockPostgres.
 type postgresListener struct {
 	conn *sql.Conn
 	ping time.Duration // how often to use the connection

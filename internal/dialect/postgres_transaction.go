@@ -39,7 +39,8 @@ func transactPostgres(ctx context.Context, conn *sql.Conn, t Transaction) error 
 }
 
 // Only an error makes a batch stop, and errors are what alerts on a server's log look for.
-// So a change that must not be made runs to its COMMIT and has written nothing: each write
+// So a change that must not be made runs to its COMMIT and has written nothing (but for empty
+// rows of a first change): each write
 // asks a setting of the transaction whether the change is open. The setting says so if the
 // gate was free, and if every row that the change needs was there and is locked by now,
 // so that the later statements find what the earlier one found.

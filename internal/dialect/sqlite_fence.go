@@ -106,7 +106,11 @@ func (f *sqliteFence) Commit(ctx context.Context, tx *Txn) error {
 			}
 			return nil
 		case strings.Contains(err.Error(), "statements in progress"):
-			return uncertain(tx.Commit(), rolledBackSQLite) // which first closes rows that were left open
+			err := tx.Commit() // which first closes rows that were left open
+			if err == nil && f.state.Load() != fenceSpent {
+				return ErrEnded
+			}
+			return uncertain(err, rolledBackSQLite)
 		case errors.Is(err, sql.ErrTxDone) && busy != nil:
 			err = busy // not sent: database/sql has rolled back, at the end of its ctx
 		case Classify(err) == Retry:
@@ -176,7 +180,7 @@ func hooksOf(dc any) (connHooks, bool) {
 }
 
 // cgoRegisterer is what mattn/go-sqlite3 offers. It is found by its methods, so
-// that this file builds without cgo.
+// that nobody compiles C for it.
 type cgoRegisterer interface {
 	RegisterCommitHook(func() int)
 	RegisterRollbackHook(func())

@@ -4,8 +4,8 @@ package dialect
 
 import "errors"
 
-// WithoutSQLite is the error of whatever needs SQLite.
-var WithoutSQLite = errors.New("this program was built without SQLite (build tag no_sqlite)")
+// ErrWithoutSQLite is the error of whatever needs SQLite.
+var ErrWithoutSQLite = errors.New("this program was built without SQLite (build tag no_sqlite)")
 
 func pureSQLiteCode(error) (code int, ok bool) { return 0, false }
 

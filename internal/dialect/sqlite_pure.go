@@ -8,8 +8,8 @@ import (
 	"modernc.org/sqlite"
 )
 
-// WithoutSQLite is the error of whatever needs SQLite in a program that is built without; nil here.
-var WithoutSQLite error
+// ErrWithoutSQLite is the error of whatever needs SQLite in a program that is built without; nil here.
+var ErrWithoutSQLite error
 
 // pureSQLiteCode returns the extended result code of modernc.org/sqlite's error.
 func pureSQLiteCode(err error) (code int, ok bool) {

@@ -80,9 +80,9 @@ func parse(dsn string) (driverName, source string, err error) {
 	}
 	switch scheme {
 	case "sqlite":
-		return sqliteDriver, withPragmas(FileDSN(sqlitePath(rest))), dialect.WithoutSQLite
+		return sqliteDriver, withPragmas(FileDSN(sqlitePath(rest))), dialect.ErrWithoutSQLite
 	case "file":
-		return sqliteDriver, withPragmas(dsn), dialect.WithoutSQLite
+		return sqliteDriver, withPragmas(dsn), dialect.ErrWithoutSQLite
 	case "mysql", "mariadb":
 		source, err = mysqlSource(dsn)
 		return mysqlDriver, source, err
@@ -202,6 +202,9 @@ func withParameter(source, parameter string) string {
 // maxMemoryName keeps names clear of the length at which SQLite cuts them.
 const maxMemoryName = 255
 
+// MemoryLeftOut is the error of a program that is built without databases in memory.
+func MemoryLeftOut() error { return dialect.ErrWithoutSQLite }
+
 // MemoryDSN is the source of the in-memory SQLite database called name. All
 // connections of one process to one name share it, for as long as one is open.
 //
@@ -218,7 +221,7 @@ func MemoryDSN(name string) (driverName, source string, err error) {
 		return "", "", errors.New("name must be valid UTF-8")
 	}
 	// The leading slash is what makes SQLite share it.
-	return sqliteDriver, "file:/" + url.PathEscape(name) + "?vfs=memdb", dialect.WithoutSQLite
+	return sqliteDriver, "file:/" + url.PathEscape(name) + "?vfs=memdb", nil
 }
 
 // hidden stands for a secret.

@@ -190,6 +190,9 @@ func inTx(ctx context.Context, conn *sql.Conn, options TxOptions, body func(tx *
 	}
 	tx, err := conn.BeginTx(ctx, &sql.TxOptions{Isolation: options.Isolation})
 	if err != nil {
+		if options.Isolation != sql.LevelDefault {
+			dialect.Discard(conn) // drivers set the level before, for whatever transaction comes next
+		}
 		return err
 	}
 	// Also on a panic of body; after a COMMIT it does nothing.

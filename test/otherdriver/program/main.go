@@ -1,6 +1,6 @@
 // Command program is a service that elects on PostgreSQL, and keeps files of its own by an SQLite
 // driver that takes the same name as the library's, "sqlite". A program cannot link both: it
-// panics before main. Built with the tags no_gorm and no_sqlite, the library links none.
+// panics before main. Built with the tag no_sqlite, the library links none.
 package main
 
 import (
