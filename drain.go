@@ -29,6 +29,7 @@ func (c *campaign) begin(k *call, now clock.Instant) bool {
 	c.reign = &reign{term: l.Term, trust: t, started: now, done: make(chan callbackResult, 1)}
 	c.believe()
 	c.report(now, Event{Kind: EventAcquired, Term: l.Term})
+	c.publish(c.state()) // so that the callback finds itself leading, whatever it asks
 	c.startCallback(c.ctx, c.reign, l)
 	return true
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/clock"
 	"github.com/sqlelect/election/storagetest"
 )
 
@@ -230,4 +231,33 @@ func TestObserverWatchesWithoutWriting(t *testing.T) {
 		_, open := <-changes
 		require.False(t, open)
 	})
+}
+
+// A callback finds itself leading, whatever it asks, from its first moment on.
+func TestCallbackFindsItselfLeading(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			var e election.Elector
+			seen := make(chan election.Status, 1)
+			var err error
+			e, err = election.NewElector(election.Config{
+				ID: "a", Storage: storagetest.NewMemory().Handle(),
+				LeaderCallback: func(ctx context.Context) error {
+					seen <- e.Status()
+					<-ctx.Done()
+					return nil
+				},
+			})
+			require.NoError(t, err)
+			ctx, cancel := context.WithCancel(clock.With(t.Context(), clock.Virtual()))
+			ended := make(chan error, 1)
+			go func() { ended <- e.RunElection(ctx) }()
+			s := <-seen
+			cancel()
+			<-ended
+			require.Equal(t, election.StateLeader, s.State)
+			require.Equal(t, "a", s.Leadership.Leader.ID)
+		})
+	}
 }

@@ -138,7 +138,7 @@ func (w *world) clone(p *process, after time.Duration, frozen bool) {
 	s.seat.move(p.machine().copy(after, frozen), w.newDice(), w.newDice())
 	s.link.set(func(f *fates) { f.dice = w.newDice() })
 	w.twins = append(w.twins, s)
-	w.judge.cloned(p, s)
+	w.judge.cloned(p, s, after)
 	close(s.tape.loose)
 }
 

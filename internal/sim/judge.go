@@ -33,6 +33,7 @@ type judge struct {
 	highest uint64              // term acquired in this history
 	undone  bool                // the record was overwritten by a write of an earlier history
 	entered map[[2]uint64]bool  // by history and term: a callback was started
+	written map[[2]uint64]int64 // by history and term: the version of the acquisition
 	reigns  map[*reign]struct{} // callbacks that run
 	hidden  map[*process]*reign // those of shadows
 	latest  *reign              // the last callback that was started
@@ -49,6 +50,7 @@ type Tally struct {
 type reign struct {
 	process *process
 	term    uint64
+	version int64 // of its acquisition
 	start   time.Time
 	over    time.Time // when its ctx ended; zero before
 	end     time.Time // when it returned; zero before
@@ -58,7 +60,7 @@ type reign struct {
 func newJudge(t *trace, stopWithin time.Duration) *judge {
 	return &judge{
 		trace: t, stopWithin: stopWithin, failed: make(chan struct{}),
-		entered: map[[2]uint64]bool{}, reigns: map[*reign]struct{}{}, hidden: map[*process]*reign{},
+		entered: map[[2]uint64]bool{}, written: map[[2]uint64]int64{}, reigns: map[*reign]struct{}{}, hidden: map[*process]*reign{},
 	}
 }
 
@@ -116,6 +118,7 @@ func (j *judge) stored(p *process, before, after *election.Record, changed bool)
 		j.failLocked("G1: %s acquired term %d, after term %d of the same history", p.id, after.Term, j.highest)
 	}
 	j.highest = after.Term
+	j.written[[2]uint64{j.history, after.Term}] = after.Version
 	p.acquires(after.Term, j.history)
 }
 
@@ -167,6 +170,7 @@ func (j *judge) enter(p *process, term uint64, ctx context.Context) *reign {
 			p.id, term, other.process.id, other.term, other.state())
 	}
 	r := j.begin(p, term, ctx)
+	r.version = j.written[key]
 	j.reigns[r] = struct{}{}
 	j.latest = r
 	return r
@@ -182,19 +186,19 @@ func (j *judge) begin(p *process, term uint64, ctx context.Context) *reign {
 	return r
 }
 
-// cloned takes note that s has become a clone of p, and its callback, if one runs, one
-// beside that of p.
-func (j *judge) cloned(p, s *process) {
+// cloned takes note that s has become a clone of p, which goes on after a while, and its callback, if
+// one runs, one beside that of p.
+func (j *judge) cloned(p, s *process, after time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.Clones++
-	s.clonedAt = time.Now()
+	s.clonedAt = time.Now().Add(after)
 	if r := j.hidden[s]; r != nil {
 		j.Overlaps++
 		j.reigns[r] = struct{}{}
 		delete(j.hidden, s)
 	}
-	time.AfterFunc(s.alike(), func() { j.apart(p, s) })
+	time.AfterFunc(after+s.alike(), func() { j.apart(p, s) })
 }
 
 // alike is for how long a clone and its original may both lead: each trusts what was
@@ -215,7 +219,7 @@ func (j *judge) apart(p, s *process) {
 	}
 	since := s.clonedAt
 	if lead > 1 && !p.machine().stoppedSince(since) && !s.machine().stoppedSince(since) {
-		j.failLocked("G2: %s and its clone both lead, %v after they became two", p.id, s.alike())
+		j.failLocked("G2: %s and its clone both lead, %v after it went on", p.id, s.alike())
 	}
 }
 
@@ -252,7 +256,7 @@ func (j *judge) excused(r *reign, p *process) bool {
 	case !r.over.IsZero() && time.Since(r.over) > first.lease.allowed:
 		return true // a callback that takes longer than the formula allows
 	case j.lostAt.After(r.start):
-		return p.missed(r, j.kept) // lost writes, to a member that had not read of them
+		return p.missed(r, j.kept, j.lostAt) // lost writes, to a member that had not read of them
 	}
 	return false
 }

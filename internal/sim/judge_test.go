@@ -22,7 +22,7 @@ func newCourt() court {
 	member := func(id string) *process {
 		dice := rand.New(rand.NewPCG(1, 1))
 		return &process{
-			id: id, seat: newSeat(newMachine(1, dice), dice, dice), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]int64{},
+			id: id, seat: newSeat(newMachine(1, dice), dice, dice), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]time.Time{},
 			lease: lease{renewInterval: time.Second, allowed: time.Second},
 		}
 	}
@@ -115,8 +115,32 @@ func TestJudge(t *testing.T) {
 			c.lost(&election.Record{})
 			c.leads(c.b, 2)
 		}, ""},
-		"a term twice":              {func(c court) { c.leads(c.a, 3); c.gone(c.a); c.leads(c.b, 3) }, "G1: b acquired term 3, after term 3"},
-		"a lower term":              {func(c court) { c.leads(c.a, 3); c.gone(c.a); c.leads(c.b, 2) }, "G1: b acquired term 2"},
+		"a term twice": {func(c court) { c.leads(c.a, 3); c.gone(c.a); c.leads(c.b, 3) }, "G1: b acquired term 3, after term 3"},
+		"a lower term": {func(c court) { c.leads(c.a, 3); c.gone(c.a); c.leads(c.b, 2) }, "G1: b acquired term 2"},
+		"a loss of renewals alone, after which others write on in its name": {func(c court) {
+			_, end := c.leads(c.a, 1)
+			for r := range c.reigns {
+				r.version = 3
+			}
+			second(0.1)
+			c.lost(&election.Record{LeaderID: "a", Term: 1, Version: 3})
+			second(0.1)
+			c.b.saw(&election.Record{LeaderID: "a", Term: 1, Version: 4})
+			c.b.told[1] = true
+			end()
+			c.leads(c.b, 2)
+		}, ""},
+		"a loss of renewals that the other one has read": {func(c court) {
+			_, end := c.leads(c.a, 1)
+			for r := range c.reigns {
+				r.version = 3
+			}
+			c.b.saw(&election.Record{LeaderID: "a", Term: 1, Version: 4})
+			second(0.1)
+			c.lost(&election.Record{LeaderID: "a", Term: 1, Version: 3})
+			end()
+			c.leads(c.b, 2)
+		}, "G2"},
 		"a lower term after a loss": {func(c court) { c.leads(c.a, 3); c.gone(c.a); c.lost(&election.Record{}); c.leads(c.b, 2) }, ""},
 		"a term that it has read of": {func(c court) {
 			c.a.saw(&election.Record{TermFloor: 7})

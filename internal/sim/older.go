@@ -27,7 +27,7 @@ func (w *world) startOlder() *older {
 	m := w.newMachine(w.newDice())
 	p := &process{
 		world: w, id: "old", seat: newSeat(m, w.newDice(), w.newDice()), dice: dice, lease: w.plan.drawLease(dice, m.rate),
-		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]int64{},
+		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]time.Time{},
 	}
 	p.link = &link{wire: wire{fates: fates{dice: w.newDice(), faults: w.plan.faults}}, process: p, backend: w.backend()}
 	ctx, cancel := context.WithCancel(context.Background())

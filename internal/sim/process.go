@@ -32,12 +32,12 @@ type process struct {
 	mu       sync.Mutex
 	dice     *rand.Rand // of the callback and what it starts
 	dead     bool
-	seen     uint64            // the highest term that a read has told it
-	reigns   map[named]int64   // those that a read has named to it, and the highest version of each
-	acquired map[uint64]uint64 // by term: the history in which that was committed
-	told     map[uint64]bool   // the term floors that a read has told it
-	calls    int               // of its storage, so far
-	writes   int               // guarded ones
+	seen     uint64              // the highest term that a read has told it
+	reigns   map[named]time.Time // those that a read has named to it, and when it first did
+	acquired map[uint64]uint64   // by term: the history in which that was committed
+	told     map[uint64]bool     // the term floors that a read has told it
+	calls    int                 // of its storage, so far
+	writes   int                 // guarded ones
 }
 
 // behaviour is what one callback does.
@@ -73,7 +73,7 @@ func (w *world) startAs(id string, m *machine, o origins, t *tape, original *pro
 	dice := w.diceOf(o.own)
 	p := &process{
 		world: w, id: id, seat: newSeat(m, w.diceOf(o.seat), w.diceOf(o.tokens)), dice: dice, lease: w.plan.drawLease(dice, m.rate),
-		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]int64{}, tape: t, original: original,
+		ended: make(chan struct{}), acquired: map[uint64]uint64{}, told: map[uint64]bool{}, reigns: map[named]time.Time{}, tape: t, original: original,
 	}
 	p.link = &link{wire: wire{fates: fates{dice: w.diceOf(o.fates), faults: w.plan.faults}}, process: p, backend: w.backend()}
 	ctx, cancel := context.WithCancel(clock.With(context.Background(), p.seat))
@@ -159,8 +159,9 @@ func (p *process) saw(r *election.Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen = max(p.seen, r.Term, r.TermFloor)
-	reign := named{r.LeaderID, r.Term}
-	p.reigns[reign] = max(p.reigns[reign], r.Version)
+	if reign := (named{r.LeaderID, r.Term, r.Version}); p.reigns[reign].IsZero() {
+		p.reigns[reign] = time.Now()
+	}
 	if r.TermFloor > r.Term {
 		p.told[r.TermFloor] = true
 	}
@@ -172,19 +173,27 @@ func (p *process) hasSeen() (term uint64) {
 	return p.seen
 }
 
-// missed reports whether the loss of all versions above kept may have passed p by: it has read no
-// record of r that was lost, and others have left no word of r's term. (A higher term alone may be
-// of a history that knows nothing of r.)
-func (p *process) missed(r *reign, kept int64) bool {
+// missed reports whether the loss of all versions above kept, at that moment, may have passed p by: it
+// had read no record of r that was lost (later ones are of the new history, which may go on naming r),
+// and others have left no word of r's term. (A higher term alone may be of a history that knows nothing
+// of r.) Where r's acquisition was kept, the record itself tells of the term: then only renewals were
+// lost, of which r's own process alone need know.
+func (p *process) missed(r *reign, kept int64, lost time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.reigns[named{r.process.id, r.term}] <= kept && !p.told[r.term]
+	for read, at := range p.reigns {
+		if read.id == r.process.id && read.term == r.term && read.version > kept && !at.After(lost) {
+			return false
+		}
+	}
+	return !p.told[r.term] || r.version > 0 && r.version <= kept
 }
 
-// named is a reign as a record names it.
+// named is a reign as a version of the record names it.
 type named struct {
-	id   string
-	term uint64
+	id      string
+	term    uint64
+	version int64
 }
 
 // acquires takes note of the history in which p acquired term.
