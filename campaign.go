@@ -28,19 +28,20 @@ type campaign struct {
 	release *release  // after a reign, until the record no longer names it
 	asked   []request // transfers to members that a look at all members may show
 
-	nextRound time.Duration // when to look at the record again
-	routine   bool          // and then only because the own entry is due
-	lookAgain bool          // right after this round: it changed meanwhile
-	woken     chan struct{} // receives when the storage says that it changed
-	renewAt   time.Duration // when the own entry is due
-	heldBack  time.Duration // no campaign before
-	failures  int           // storage calls failed in a row
-	conflicts int           // writes lost in a row
-	brief     int           // reigns in a row that the callback ended early
-	lookedAt  time.Duration // when the last write, or none, was decided on
-	seenAt    time.Duration // when the call was made that last read the record or wrote it
-	oldReads  int           // answers in a row older than what was seen
-	oldSince  time.Duration // the first of them
+	nextRound   time.Duration // when to look at the record again
+	routine     bool          // and then only because the own entry is due
+	lookAgain   bool          // right after this round: it changed meanwhile
+	removesLate bool          // what has stood still: there was no time after the last look
+	woken       chan struct{} // receives when the storage says that it changed
+	renewAt     time.Duration // when the own entry is due
+	heldBack    time.Duration // no campaign before
+	failures    int           // storage calls failed in a row
+	conflicts   int           // writes lost in a row
+	brief       int           // reigns in a row that the callback ended early
+	lookedAt    time.Duration // when the last write, or none, was decided on
+	seenAt      time.Duration // when the call was made that last read the record or wrote it
+	oldReads    int           // answers in a row older than what was seen
+	oldSince    time.Duration // the first of them
 
 	stopping bool
 	left     bool          // nothing of this member is left in the record

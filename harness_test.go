@@ -2,9 +2,12 @@ package election_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,6 +21,18 @@ import (
 	"github.com/sqlelect/election/internal/dbtest"
 	"github.com/sqlelect/election/storagetest"
 )
+
+// TestMain lets more tests run at once than there are cores, unless -parallel says otherwise: most
+// of them wait most of their time. Not so under the race detector, where they compute.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	told := false
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
+	if !told && !raceEnabled {
+		_ = flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0)))
+	}
+	os.Exit(m.Run())
+}
 
 // stay is a leader callback that does nothing until its ctx ends.
 func stay(ctx context.Context) error {

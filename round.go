@@ -246,24 +246,41 @@ func (c *campaign) acknowledged(k *call, now clock.Instant) {
 }
 
 // lookAround ends the round, with a look at all that is kept apart where that is
-// called for.
+// called for, or with the removal that the last one had no time for.
 func (c *campaign) lookAround(now clock.Instant) {
 	c.rest(now)
-	if c.nextRound > now.Mono && c.self.apart && !c.stopping && !c.caller.busy() && c.self.wantsRows(now.Mono, c.cfg.RenewInterval) {
+	if c.nextRound <= now.Mono || !c.self.apart || c.stopping || c.caller.busy() || c.removesLate && c.removeSilent(now) {
+		return
+	}
+	if c.self.wantsRows(now.Mono, c.cfg.RenewInterval) {
 		c.caller.batchWait = c.cfg.RenewInterval / 20 // nothing hangs on it
 		c.call = c.caller.all(c.clock.Read())
 	}
 }
 
 // readMembers takes in all that is kept apart. The leader removes what has stood
-// still for its lease.
+// still for its lease, after its next renewal where that has waited for the look.
 func (c *campaign) readMembers(all reply, now clock.Instant) {
 	c.self.seeAllRows(all.members, all.roster, now.Mono)
-	overdue := c.restAside(now)
-	if silent := c.self.silent(now.Mono); len(silent) > 0 && c.reign != nil && !overdue && !c.caller.busy() {
-		const some = 32 // in one go: nothing hangs on it, and the renewal waits
-		c.call = c.caller.evict(c.clock.Read(), silent[:min(len(silent), some)])
+	if c.removesLate = c.restAside(now); !c.removesLate && !c.caller.busy() {
+		c.removeSilent(now)
 	}
+}
+
+// removeSilent begins to remove what has stood still, if this member leads and there is any: as
+// much as a renewal may wait for.
+func (c *campaign) removeSilent(now clock.Instant) bool {
+	c.removesLate = false
+	silent := c.self.silent(now.Mono)
+	if len(silent) == 0 || c.reign == nil {
+		return false
+	}
+	some := 32
+	if took := c.caller.getTime(); took > 0 {
+		some = max(1, min(some, int(c.cfg.RenewInterval/(2*took))))
+	}
+	c.call = c.caller.evict(c.clock.Read(), silent[:min(len(silent), some)])
+	return true
 }
 
 // restAside is rest after what was done aside. It reports whether the renewal has waited for

@@ -21,6 +21,7 @@ type slowLink struct {
 	mu   sync.Mutex
 	cut  bool // the connection is gone: a call sets up another one, which is lost with the call
 	hang bool // the next call finds it silent
+	dead bool // and so does every one
 }
 
 const (
@@ -33,7 +34,7 @@ func (s *slowLink) call(ctx context.Context) error {
 	if s.take(&s.cut) {
 		trips = setUp + 1
 	}
-	if s.take(&s.hang) {
+	if s.take(&s.hang) || s.isDead() {
 		<-ctx.Done()
 	}
 	select {
@@ -52,6 +53,12 @@ func (s *slowLink) take(what *bool) bool {
 	was := *what
 	*what = false
 	return was
+}
+
+func (s *slowLink) isDead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead
 }
 
 func (s *slowLink) disturb(what *bool) {
@@ -147,6 +154,33 @@ func TestSlowLinkShowsTheMembers(t *testing.T) {
 		require.NoError(t, members[0].TransferLeader(t.Context(), "c"))
 		waitFor(t, 30*time.Second, "c leads", members[2].IsLeader)
 		require.Len(t, p.log.all(), 2)
+	})
+}
+
+// Over a slow link, too, the leader removes the entries of members that have died, and loses
+// no leadership to that.
+func TestSlowLinkForgetsTheDead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, memory := newParty(t), storagetest.NewMemory()
+		var links []*slowLink
+		for _, id := range []string{"a", "b", "c", "d"} {
+			link := &slowLink{MemberStorage: memory.Handle(), trip: 500 * time.Millisecond}
+			links = append(links, link)
+			a := p.join(id, link)
+			waitFor(t, time.Minute, "it leads, or has joined", func() bool { return a.IsLeader() || len(a.GetMembers()) == len(links) })
+		}
+		for _, link := range links[1:] {
+			link.disturb(&link.dead)
+		}
+		left := func() int {
+			members, err := memory.Handle().GetMembers(t.Context())
+			require.NoError(t, err)
+			return len(members)
+		}
+		require.GreaterOrEqual(t, left(), 3)
+		waitFor(t, 5*time.Minute, "the entries are removed", func() bool { return left() <= 1 })
+		require.Len(t, p.log.all(), 1)
 	})
 }
 

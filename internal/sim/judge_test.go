@@ -141,6 +141,20 @@ func TestJudge(t *testing.T) {
 			end()
 			c.leads(c.b, 2)
 		}, "G2"},
+		"a copy that has gone on late, and not looked yet": {func(c court) {
+			c.leads(c.a, 1)
+			c.a.lease.renewDeadline = 3 * time.Second
+			c.cloned(c.b, c.a, 5*time.Second)
+			second(7)
+			c.leads(c.b, 2)
+		}, ""},
+		"a copy that has had the time to look": {func(c court) {
+			c.leads(c.a, 1)
+			c.a.lease.renewDeadline = 3 * time.Second
+			c.cloned(c.b, c.a, 5*time.Second)
+			second(9)
+			c.leads(c.b, 2)
+		}, "G2"},
 		"a lower term after a loss": {func(c court) { c.leads(c.a, 3); c.gone(c.a); c.lost(&election.Record{}); c.leads(c.b, 2) }, ""},
 		"a term that it has read of": {func(c court) {
 			c.a.saw(&election.Record{TermFloor: 7})
