@@ -71,6 +71,13 @@ func (j *judge) fail(format string, args ...any) {
 	j.failLocked(format, args...)
 }
 
+// verdict is the first violation, or empty.
+func (j *judge) verdict() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.violation
+}
+
 func (j *judge) failLocked(format string, args ...any) {
 	if j.violation != "" {
 		return

@@ -190,8 +190,9 @@ func TestJudge(t *testing.T) {
 				c := newCourt()
 				test.happens(c)
 				synctest.Wait()
-				if c.violation == "" && test.want != "" || !strings.Contains(c.violation, test.want) || test.want == "" && c.violation != "" {
-					t.Errorf("got %q, want %q", c.violation, test.want)
+				got := c.verdict()
+				if got == "" && test.want != "" || !strings.Contains(got, test.want) || test.want == "" && got != "" {
+					t.Errorf("got %q, want %q", got, test.want)
 				}
 				time.Sleep(2 * time.Minute) // virtual time
 			})

@@ -77,7 +77,7 @@ func Run(t *testing.T, seed uint64, options Options) (v Verdict) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, seed, options)
 		w.run()
-		v = Verdict{Seed: seed, Violation: w.judge.violation, Trace: w.trace.hash(), Tally: w.judge.Tally}
+		v = Verdict{Seed: seed, Violation: w.judge.verdict(), Trace: w.trace.hash(), Tally: w.judge.Tally}
 		if v.Violation != "" {
 			v.Tail = w.trace.tail()
 		}
