@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sqlelect/election/internal/clock"
+	"github.com/sqlelect/election/internal/guard"
 )
 
 // Leadership begins with an acknowledged acquisition and ends in three steps, on
@@ -24,7 +25,7 @@ func (c *campaign) begin(k *call, now clock.Instant) bool {
 	l := Leadership{
 		Leader: k.write.own.Clone(), Term: term, scope: c.scope, copied: c.copied, guardTook: c.guardTook(term),
 		// A callback that waits for its COMMIT shall have returned before another one starts.
-		patience: min(endPatience, (c.cfg.LeaseDuration-c.cfg.RenewDeadline)/4),
+		patience: min(guard.DefaultPatience, (c.cfg.LeaseDuration-c.cfg.RenewDeadline)/4),
 	}
 	c.reign = &reign{term: l.Term, trust: t, started: now, done: make(chan callbackResult, 1)}
 	c.believe()

@@ -3,6 +3,8 @@ package election
 import (
 	"errors"
 	"fmt"
+
+	"github.com/sqlelect/election/internal/guard"
 )
 
 // Errors of a Storage.
@@ -23,11 +25,11 @@ var (
 	ErrNotLeader = errors.New("election: not the leader")
 	// ErrOutcomeUnknown means that COMMIT was sent and failed: the transaction
 	// may or may not have been committed.
-	ErrOutcomeUnknown = errors.New("election: outcome of the commit is unknown")
+	ErrOutcomeUnknown = guard.ErrOutcomeUnknown
 	// ErrTxnEnded means that the guarded transaction ended inside fn (fn ended
 	// it, or the database did and fn swallowed the error). Nothing was committed
 	// outside the guard.
-	ErrTxnEnded = errors.New("election: guarded transaction ended before its function returned")
+	ErrTxnEnded = guard.ErrTxnEnded
 )
 
 // Errors of RunElection, ResignLeader and TransferLeader.

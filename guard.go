@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
-	"github.com/sqlelect/election/internal/sqldb"
+	"github.com/sqlelect/election/internal/guard"
 )
 
 // DefaultGuardTimeout bounds a guarded transaction of a storage on which
@@ -91,27 +91,18 @@ func (s *SQLStorage) TxnWithLeaderLock(ctx context.Context, leaderID string, fn 
 func (e electionRows) guarded(ctx context.Context, leaderID string, timeout time.Duration,
 	fn func(context.Context, *sql.Tx) error,
 ) error {
-	c := claim{electionRows: e, leaderID: leaderID}
+	c := reignClaim{electionRows: e, leaderID: leaderID}
 	if err := errors.Join(e.usable(ctx), e.hasStripes(ctx)); err != nil {
-		return c.failed(err)
+		return c.explain(err)
 	}
 	if err := c.readTerm(ctx); err != nil {
-		return c.failed(err)
+		return c.explain(err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("guard timeout of %v has passed", timeout))
-	defer cancel()
-	g, err := c.acquire(ctx, timeout)
-	if err != nil {
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-			err = fmt.Errorf("%w: %w", cause, err) // the guard timeout, in words
-		}
-		return c.failed(err)
-	}
-	return g.run(ctx, fn)
+	return e.guards().Run(ctx, c.claim(timeout), fn)
 }
 
-// claim is what a guarded transaction is held to.
-type claim struct {
+// reignClaim says that a member leads an election, in a term if the ctx carries one.
+type reignClaim struct {
 	electionRows
 	leaderID string
 	reign    Leadership
@@ -119,7 +110,23 @@ type claim struct {
 	carried  string // the reign that ctx carries, of this election or another one, in words
 }
 
-func (c *claim) failed(err error) error {
+func (c *reignClaim) claim(timeout time.Duration) *guard.Claim {
+	claim := &guard.Claim{
+		Condition: c.condition,
+		Refused:   ErrNotLeader,
+		Valid:     c.valid,
+		Explain:   c.explain,
+		Timeout:   timeout,
+		Patience:  c.reign.patience,
+		Took:      c.reign.guardTook,
+	}
+	if c.dialect.Stripes > 0 {
+		claim.Mend = func(ctx context.Context) (bool, error) { return c.mendStripes(ctx, c.leads(c.leaderRow())) }
+	}
+	return claim
+}
+
+func (c *reignClaim) explain(err error) error {
 	if errors.Is(err, ErrNotLeader) && c.carried != "" {
 		err = fmt.Errorf("%w (%s)", err, c.carried)
 	}
@@ -127,7 +134,7 @@ func (c *claim) failed(err error) error {
 }
 
 // readTerm takes the term from the reign that ctx carries for this election.
-func (c *claim) readTerm(ctx context.Context) error {
+func (c *reignClaim) readTerm(ctx context.Context) error {
 	if c.leaderID == "" {
 		return fmt.Errorf("%w: the ID is empty", ErrNotLeader)
 	}
@@ -141,6 +148,10 @@ func (c *claim) readTerm(ctx context.Context) error {
 	if !c.reign.holds(c.leaderID) || c.reign.Term > math.MaxInt64 {
 		return fmt.Errorf("%w: the context's reign is another member's", ErrNotLeader)
 	}
+	return c.valid()
+}
+
+func (c *reignClaim) valid() error {
 	if c.reign.isCopys() {
 		return errCopied
 	}
@@ -150,118 +161,20 @@ func (c *claim) readTerm(ctx context.Context) error {
 // errCopied: the leader row names this process and its copy alike.
 var errCopied = fmt.Errorf("%w: the reign has passed to a copy of this process", ErrNotLeader)
 
-// guard is the condition that the transaction holds in place.
-func (c *claim) guard(timeout time.Duration) dialect.Claim {
+// condition is what the transaction holds in place.
+func (c *reignClaim) condition() dialect.Claim {
 	held, gate := c.leads(c.guardRow()), c.gate()
 	return dialect.Claim{
 		Table: c.quoted, Where: held.where, Args: held.args, Gate: gate.where, GateArgs: gate.args,
-		Election: c.election, Timeout: timeout,
+		Election: c.election,
 	}
 }
 
 // leads selects r if it holds what is claimed.
-func (c *claim) leads(r row) row {
+func (c *reignClaim) leads(r row) row {
 	where, args := r.where+" AND "+c.dialect.ByteEqual("leader_id"), append(r.args, c.leaderID)
 	if c.inTerm {
 		where, args = where+" AND version = ?", append(args, int64(c.reign.Term))
 	}
 	return row{where, args}
-}
-
-// acquire returns a transaction that holds the guard. It waits until ctx ends
-// for whoever holds the lock; each attempt has a connection of its own, so that
-// a pool of one is not blocked meanwhile for this process's renewals.
-func (c *claim) acquire(ctx context.Context, timeout time.Duration) (g *guardedTxn, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, endOf(ctx)
-	}
-	turn, err := c.turns.Take(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			turn.Give()
-			return
-		}
-		g.turn = turn
-	}()
-	begin := func() error {
-		return sqldb.Retry(ctx, func() error {
-			if err := turn.Yield(ctx); err != nil {
-				return err
-			}
-			return sqldb.OnLiveConn(c.db, func() error {
-				g, err = c.begin(ctx, timeout, turn)
-				return err
-			})
-		})
-	}
-	err = begin()
-	if errors.Is(err, ErrNotLeader) && c.dialect.Stripes > 0 {
-		mended, mendErr := c.mendStripes(ctx, c.leads(c.leaderRow()))
-		if !mended {
-			return nil, errors.Join(err, mendErr)
-		}
-		err = begin()
-	}
-	return g, err
-}
-
-func (c *claim) begin(ctx context.Context, timeout time.Duration, turn *sqldb.Turn) (_ *guardedTxn, err error) {
-	g := &guardedTxn{claim: c}
-	if g.conn, err = c.db.Conn(ctx); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			g.discard = g.discard || dialect.Classify(err) == dialect.Elsewhere
-			err = errors.Join(err, g.inTime(g.overdue(ctx), g.close))
-		}
-	}()
-	restore, err := c.dialect.Hasten(ctx, g.conn)
-	defer func() { err = errors.Join(err, restore()) }() // before fn, which waits as the program wants it to
-	if err != nil {
-		return nil, err
-	}
-	if g.fence, err = c.dialect.Fence(ctx, g.conn, c.identity); err != nil {
-		return nil, err
-	}
-	// The transaction outlives ctx: database/sql would roll it back when ctx
-	// ends, but without telling when it has done so, and the hooks must stay until
-	// then. See watch.
-	txCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	g.cancel = cancel
-	detach := context.AfterFunc(ctx, cancel)
-	g.tx, err = g.fence.Begin(txCtx)
-	if !detach() {
-		return nil, errors.Join(endOf(ctx), err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := g.tx.Watch(ctx, c.last); err != nil {
-		return nil, err
-	}
-	held, err := g.fence.Hold(ctx, g.tx.Tx, c.guard(timeout))
-	switch {
-	case err != nil:
-		// Unless the server says that the statement was undone, it is not known whether the session
-		// was changed, and what there is to restore.
-		g.discard = !dialect.Classify(err).Undone()
-		return nil, err
-	case !held:
-		return nil, ErrNotLeader
-	}
-	g.since = time.Now()
-	turn.Held()
-	return g, nil
-}
-
-// endOf says why ctx ended.
-func endOf(ctx context.Context) error {
-	if err, cause := ctx.Err(), context.Cause(ctx); cause != err {
-		return fmt.Errorf("%w: %w", err, cause)
-	}
-	return ctx.Err()
 }

@@ -25,7 +25,7 @@ type Leadership struct {
 	// copied, if set, turns true when the process of this reign finds that it was copied and
 	// that its copy goes on: the database cannot tell the two apart.
 	copied *atomic.Bool
-	// patience, if set, is endPatience in this reign.
+	// patience, if set, is for how long the end of a guarded transaction of this reign is waited for.
 	patience time.Duration
 }
 

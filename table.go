@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/guard"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
@@ -118,6 +119,11 @@ func (t *electionTable) prepareLast(ctx context.Context) (err error) {
 		runtime.AddCleanup(t, func(last *sql.Stmt) { go last.Close() }, t.last) // which may wait for a connection
 	}
 	return err
+}
+
+// guards runs guarded transactions on the table.
+func (t *electionTable) guards() *guard.Database {
+	return &guard.Database{DB: t.db, Dialect: t.dialect, Identity: t.identity, Turns: t.turns, Last: t.last}
 }
 
 // schema is DO's columns and those that tell elections apart.
