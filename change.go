@@ -55,7 +55,7 @@ func (e electionRows) applyWhole(ctx context.Context, c change) error {
 		statements = append(statements, e.memberUpdate(c.member))
 	}
 	err := sqldb.Transact(ctx, e.db, e.dialect, dialect.Transaction{
-		Table: e.quoted, Election: e.election, Statements: append(statements, e.recordUpdate(c)),
+		Table: e.quoted, Name: e.election, Statements: append(statements, e.recordUpdate(c)),
 	})
 	if err == nil {
 		e.announce(c)
@@ -244,7 +244,7 @@ func (e electionRows) writeRecord(ctx context.Context, q sqldb.Execer, c change)
 // changed rows and those that count matched rows agree.
 func (e electionRows) recordUpdate(c change) dialect.Statement {
 	r := e.recordRow()
-	version, args := e.dialect.Written(c.version+1, c.leaderID, c.text)
+	version, args := e.dialect.Written("id", c.version+1, writtenTexts(c.leaderID, c.text)...)
 	return dialect.Statement{
 		Write: e.dialect.BoundedWrite + "UPDATE % SET leader_id = ?, record = ?, version = " + version,
 		Args:  append([]any{c.leaderID, c.text}, args...),

@@ -166,7 +166,7 @@ func (c *reignClaim) condition() dialect.Claim {
 	held, gate := c.leads(c.guardRow()), c.gate()
 	return dialect.Claim{
 		Table: c.quoted, Where: held.where, Args: held.args, Gate: gate.where, GateArgs: gate.args,
-		Election: c.election,
+		Name: c.election, Mark: "record",
 	}
 }
 

@@ -30,8 +30,8 @@ func TestWatchHearsBothHalvesOfAHandOver(t *testing.T) {
 			_, err := conn.ExecContext(t.Context(), query, args...)
 			require.NoError(t, err)
 		}
-		lock := func(i int) dialect.ReignLock { // as the processes of its leaders would
-			return s.rows.dialect.ReignLock(s.rows.bell().Subject, dialect.Reign{Leader: fmt.Sprint("p", i), Term: int64(i + 1)})
+		lock := func(i int) dialect.HoldingLock { // as the processes of its leaders would
+			return s.rows.dialect.HoldingLock(s.rows.bell().Subject, dialect.Holding{Holder: fmt.Sprint("p", i), Number: int64(i + 1)})
 		}
 		exec(lock(0).Take)
 		rings := make(chan struct{}, 100)

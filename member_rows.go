@@ -200,7 +200,7 @@ func (e electionRows) memberUpdate(c memberChange) dialect.Statement {
 		Missed: fmt.Errorf("entry of %q: %w", c.id, ErrRecordConflict),
 	}
 	if c.to != nil {
-		version, args := e.dialect.Written(*c.to, c.id, c.text)
+		version, args := e.dialect.Written("id", *c.to, writtenTexts(c.id, c.text)...)
 		s.Write, s.Args = e.dialect.BoundedWrite+"UPDATE % SET record = ?, version = "+version, append([]any{c.text}, args...)
 	}
 	return s
@@ -230,7 +230,7 @@ func (e electionRows) insertMember(ctx context.Context, q sqldb.Execer, c member
 // memberInsert adds the row; where it exists, or the id that was drawn, it adds none or
 // fails as a conflict.
 func (e electionRows) memberInsert(c memberChange) dialect.Statement {
-	version, args := e.dialect.Written(*c.to, c.id, c.text)
+	version, args := e.dialect.Written("id", *c.to, writtenTexts(c.id, c.text)...)
 	r := e.memberRow(c.id)
 	return dialect.Statement{
 		Write:  e.dialect.BoundedWrite + "INSERT INTO % (id, leader_id, record, version, election, slot)",

@@ -232,7 +232,7 @@ func TestSessionsLeftListeningBehindAPooler(t *testing.T) {
 	pooled := dbtest.PgBouncer(t)
 	w := newGuardWorld(t, pooled, storageKinds()[0])
 	serverSessions(t, w.otherDB, func(tx *sql.Tx) {
-		_, err := tx.Exec("LISTEN sqlelect_election")
+		_, err := tx.Exec("LISTEN sqlelect")
 		require.NoError(t, err)
 	})
 	far := openSQL(t, pooled.Direct.Open(t))

@@ -23,6 +23,15 @@ type electionRows struct {
 	asleep   bool  // nobody is told of changes of leader through these rows
 }
 
+// rowColumns are those that a renewal replaces, and by which it finds its row.
+var rowColumns = dialect.Columns{ID: "id", Name: "election", Place: "slot", Version: "version", Others: []string{"leader_id", "record"}}
+
+// writtenTexts are what a written row is compared with, for engines whose sessions may change it. An ID is
+// bytes, in an older table's column of whatever character set.
+func writtenTexts(leaderID string, text any) []dialect.Text {
+	return []dialect.Text{{Column: "leader_id", Value: leaderID, Bytes: true}, {Column: "record", Value: text}}
+}
+
 // row is a condition that selects one row, and its arguments.
 type row struct {
 	where string

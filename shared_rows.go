@@ -198,7 +198,7 @@ func (t *electionTable) renew(ctx context.Context, renewals []renewal) ([]bool, 
 		places[k] = i
 		args = append(args, r.election, r.slot, r.was, r.version, r.leaderID, r.text)
 	}
-	query := t.dialect.Rebind("WITH renewal "+columns+" AS (VALUES "+row+strings.Repeat(", "+row, len(places)-1)+")") + t.dialect.UpdateMany(t.quoted)
+	query := t.dialect.Rebind("WITH renewal "+columns+" AS (VALUES "+row+strings.Repeat(", "+row, len(places)-1)+")") + t.dialect.UpdateMany(t.quoted, rowColumns)
 	var renewed []bool
 	// One statement and no transaction around it: nothing of it stays open if we stop here.
 	err := t.write(ctx, func(q sqldb.Execer) error {

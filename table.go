@@ -51,7 +51,7 @@ type electionTable struct {
 	// members that leave have to be.
 	removes atomic.Bool
 	shared  shared
-	turns   *sqldb.Turns // at the one lock for all that write, where there is one
+	turns   *guard.Turns // at the one lock for all that write, where there is one
 	last    *sql.Stmt    // of dialect.Last
 }
 
@@ -96,7 +96,7 @@ func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (
 	t := &electionTable{db: db, dialect: d, name: name}
 	t.share()
 	if d.OneWriter {
-		t.turns = sqldb.NewTurns()
+		t.turns = guard.NewTurns()
 	}
 	seen, err := sqldb.Ensure(ctx, conn, db, d, t.schema())
 	var incomplete *sqldb.MissingError
@@ -110,7 +110,9 @@ func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (
 		return nil, err
 	}
 	t.identity, t.quoted = seen.Identity, sqldb.Qualified(d, seen, name)
-	return t, sqldb.Step(ctx, func(ctx context.Context) error { return d.CheckLocks(ctx, db, conn, t.quoted) })
+	return t, sqldb.Step(ctx, func(ctx context.Context) error {
+		return d.CheckLocks(ctx, db, conn, t.quoted, " (id, leader_id, version) VALUES (?, '', 0)")
+	})
 }
 
 // prepareLast prepares a statement that goes when the table is not used any more.

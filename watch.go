@@ -6,14 +6,14 @@ import (
 	"fmt"
 
 	"github.com/sqlelect/election/internal/dialect"
-	"github.com/sqlelect/election/internal/sqldb"
+	"github.com/sqlelect/election/internal/wakeup"
 )
 
 // bell rings at changes of this election's leader.
-func (e electionRows) bell() sqldb.Bell {
+func (e electionRows) bell() wakeup.Bell {
 	leader := e.leaderRow()
-	return sqldb.Bell{DB: e.db, Dialect: e.dialect, Identity: e.identity, Subject: dialect.Subject{
-		Table: e.quoted, Election: e.election, Where: leader.where, Args: leader.args,
+	return wakeup.Bell{DB: e.db, Dialect: e.dialect, Identity: e.identity, Subject: dialect.Subject{
+		Table: e.quoted, Name: e.election, Where: leader.where, Args: leader.args, HolderColumn: "leader_id", NumberColumn: "version",
 	}}
 }
 
@@ -22,7 +22,7 @@ func (e electionRows) announce(c change) {
 	if !c.newLeader {
 		return
 	}
-	reign := dialect.Reign{Leader: c.leaderID, Term: c.term}
+	reign := dialect.Holding{Holder: c.leaderID, Number: c.term}
 	if c.leaderID == "" {
 		e.led.Delete(e.election)
 	} else {
@@ -44,7 +44,7 @@ func (e electionRows) watch(ctx context.Context, changed func()) error {
 		// What this process has led since before anybody watched, or since before a
 		// connection broke; of a reign that another has ended meanwhile it does no harm.
 		led, _ := e.led.Load(e.election)
-		reign, _ := led.(dialect.Reign)
+		reign, _ := led.(dialect.Holding)
 		err = e.bell().Watch(ctx, reign, changed)
 	}
 	if ctx.Err() != nil {

@@ -200,7 +200,7 @@ func TestWatchThatHearsIsNotIdle(t *testing.T) {
 			if len(e.ended) > 0 {
 				require.NoError(t, e.end(t))
 			}
-			dbtest.Exec(t, handle, "SELECT pg_notify('sqlelect_election', 'of another election')")
+			dbtest.Exec(t, handle, "SELECT pg_notify('sqlelect', 'of another election')")
 			uses[lastPing(t, handle)] = true
 			return len(uses) > 3
 		})

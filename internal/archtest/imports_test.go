@@ -14,7 +14,7 @@ type area struct {
 }
 
 var (
-	base     = []string{"internal/guard", "internal/sqldb", "internal/dialect", "internal/clock", "internal/batch"}
+	base     = []string{"internal/guard", "internal/wakeup", "internal/sqldb", "internal/dialect", "internal/clock", "internal/batch"}
 	sibling  = slices.Concat([]string{".", "internal/lease"}, base)
 	siblings = []string{"lock", "task", "cron", "eventlog", "kv", "clock"}
 
@@ -46,6 +46,7 @@ var areas = []area{
 	{dir: "internal/clock"},
 	{dir: "internal/dialect"},
 	{dir: "internal/guard", may: []string{"internal/sqldb", "internal/dialect"}},
+	{dir: "internal/wakeup", may: []string{"internal/sqldb", "internal/dialect"}},
 	{dir: "internal/sqldb", may: []string{"internal/dialect", "internal/clock"}},
 	{dir: "internal/lease", may: base},
 	{dir: "internal/dbtest", may: slices.Concat([]string{"."}, base)},

@@ -39,11 +39,11 @@ type Dialect struct {
 	KeysInTable bool
 	// Schema, where it is not "", is the one in which all tables of elections stand.
 	Schema string
-	// UpdateMany goes on a WITH renewal (election, slot, was, version, leader_id, record)
-	// and replaces those rows of a quoted table that still have the version was. It
-	// returns election and slot of each, and passes over rows that are locked; nil where
-	// no statement can tell which rows it has changed.
-	UpdateMany func(table string) string
+	// UpdateMany goes on a WITH renewal, a relation of new rows. It finds each of them in a quoted table
+	// by its name and place, and replaces it if its version is still what the renewal's column "was"
+	// says. It returns the name and place of each row that it has replaced, and passes over rows that are
+	// locked. Nil: no statement can tell which rows it has changed.
+	UpdateMany func(table string, c Columns) string
 	// RingsItself: changes of leader are pushed to listeners by their transaction.
 	RingsItself bool
 	// Stripes is how many guard stripes an election has: rows that change with the
@@ -60,9 +60,9 @@ type Dialect struct {
 	// Examination asks whether a database is fit for elections.
 	Examination Examination
 
-	written     func(version int64, leader string, text any) (expression string, args []any) // nil: a session keeps what it is given
-	inlineReads bool                                                                         // what Fresh returns is one text: parameters would cost a round trip
-	freshRead   string                                                                       // and begins so
+	written     func(id string, number int64, texts []Text) (expression string, args []any) // nil: a session keeps what it is given
+	inlineReads bool                                                                        // what Fresh returns is one text: parameters would cost a round trip
+	freshRead   string                                                                      // and begins so
 	quote       string
 	checkName   func(string) error // nil: no rules of its own
 	placeholder func(n int) string
@@ -75,13 +75,14 @@ type Dialect struct {
 	unsure      bool // its name says too little, see CheckLocks
 	admit       func(ctx context.Context, db *sql.DB, conn *sql.Conn) error
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
+	hold        func(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error)
 	last        string // see Last
 	prepare     func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
 	hasten      func(ctx context.Context, conn *sql.Conn) (restore func() error, err error)
 	listen      func(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error)
-	reignLock   func(Subject, Reign) ReignLock
+	holdingLock func(Subject, Holding) HoldingLock
 	bounds      func(wait time.Duration) string
-	gate        func(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error
+	gate        func(ctx context.Context, tx *sql.Tx, table, name string, wait time.Duration) error
 	transact    func(context.Context, *sql.Conn, Transaction) error
 }
 
@@ -91,6 +92,21 @@ type Types struct {
 	Text    string // at most 255 bytes, comparable
 	Name    string // at most 191 bytes, compared byte for byte, usable in a key
 	Long    string // text of any length up to the engine's limit, at least 1 MB
+}
+
+// Columns are those of a table whose rows are found by a name and an integer place.
+type Columns struct {
+	ID, Name, Place, Version string
+	Others                   []string // that a new row replaces, beside its version
+}
+
+// assignments of the columns that a new row replaces, out of r.
+func (c Columns) assignments() string {
+	set := c.Version + " = r." + c.Version
+	for _, column := range c.Others {
+		set += ", " + column + " = r." + column
+	}
+	return set
 }
 
 // Quote quotes name as one identifier, whatever characters it holds.
@@ -160,15 +176,22 @@ func (d *Dialect) Args(args ...any) []any {
 // byte, whatever the column's collation.
 func (d *Dialect) ByteEqual(column string) string { return d.byteEqual(column, "?") }
 
-// Written is an expression, with question marks for args, for the version of a row that
-// is written. Leader_id and record must be assigned before it in the same statement. Where
+// Text is what a column of a row is to hold.
+type Text struct {
+	Column string
+	Value  any
+	Bytes  bool // it holds bytes, in whatever character set the session is
+}
+
+// Written is an expression, with question marks for args, for a number in a row that is written, whose
+// key is the integer column id. The texts must be assigned before it in the same statement. Where
 // a session may cut a value that has no room in its column, or replace characters that
 // have none, the statement fails then, and NoRoom is true of its error.
-func (d *Dialect) Written(version int64, leader string, text any) (expression string, args []any) {
+func (d *Dialect) Written(id string, number int64, texts ...Text) (expression string, args []any) {
 	if d.written == nil {
-		return "?", []any{version}
+		return "?", []any{number}
 	}
-	return d.written(version, leader, text)
+	return d.written(id, number, texts)
 }
 
 // RolledBack reports whether err, returned by COMMIT, says for certain that

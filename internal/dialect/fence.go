@@ -13,19 +13,20 @@ import (
 // ErrEnded is returned by Fence.Commit when there is nothing left to commit.
 var ErrEnded = errors.New("the transaction has ended")
 
-// Claim is what a guarded transaction holds in place.
+// Claim is what a guarded transaction holds in place: a row, as it is.
 type Claim struct {
 	Table string // quoted
-	// Where, with question marks for Args, selects the leader row, or one guard
-	// stripe where the dialect has these, if it holds what is claimed, and nothing
-	// otherwise.
+	// Name tells what is claimed from everything else that is guarded in the table. It may be empty.
+	Name string
+	// Where, with question marks for Args, selects the row if it holds what is claimed, and nothing
+	// otherwise. Where the dialect has stripes, it selects one of them.
 	Where string
 	Args  []any // each a string, an int or an int64
-	// Gate selects the election's gate, where the dialect has stripes.
+	// Mark is a column of the row, for text, which a guarded transaction may write. Nobody else reads it.
+	Mark string
+	// Gate selects the gate row, where the dialect has stripes. Its Mark is empty while the gate is open.
 	Gate     string
 	GateArgs []any
-	// Election is its name, the empty one included.
-	Election string
 	// Timeout bounds how long the server keeps a transaction whose client says
 	// nothing, where it can.
 	Timeout time.Duration
@@ -57,6 +58,27 @@ type Fence interface {
 	// to the pool (unless closing it would drop the database). Where Txn.End does not know
 	// of the transaction's end, discard must be true.
 	Lift(discard bool) error
+}
+
+// Hold takes a claim in a transaction of the caller's, and reports whether it holds. Then nobody can change
+// the row until tx has ended: what tx has written when it commits was written while the claim held.
+// There is no [Fence]: if the transaction ends early, by whatever means, the caller's later
+// statements are not held to anything. Claim.Timeout and Gate are not used. Hold waits, until ctx ends, for
+// whoever changes the row. An error leaves tx to be rolled back.
+//
+// At REPEATABLE READ and above, a row that has changed since tx began is an error of class Retry on
+// PostgreSQL, as is a transaction on SQLite that has read before others wrote.
+func (d *Dialect) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
+	return d.hold(ctx, tx, c)
+}
+
+// wrote reports whether a statement has found a row.
+func wrote(result sql.Result, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
 }
 
 // ErrUncertain is wrapped by errors of Fence.Commit after which the transaction
@@ -124,14 +146,14 @@ func (d *Dialect) Prepare() func(ctx context.Context, conn *sql.Conn, wait time.
 	return d.prepare
 }
 
-// Gate is the first statement of a change of leader in the quoted table: it waits
-// for the guarded transactions of the election of that name where row locks alone would let
-// them pass for ever, and bounds the transaction's waits on the server.
-func (d *Dialect) Gate(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error {
+// Gate is the first statement of a transaction that changes what is claimed under name in the quoted
+// table. It waits for the guarded transactions on it where row locks alone would let them pass for
+// ever, and bounds the transaction's waits on the server.
+func (d *Dialect) Gate(ctx context.Context, tx *sql.Tx, table, name string, wait time.Duration) error {
 	if d.gate == nil {
 		return nil
 	}
-	return d.gate(ctx, tx, table, election, wait)
+	return d.gate(ctx, tx, table, name, wait)
 }
 
 // Bound is the first statement of any other transaction that is made without Prepare:

@@ -44,7 +44,7 @@ func begin(t *testing.T, d *dialect.Dialect, handle *sql.DB, leader string) guar
 		_ = conn.Close()
 	})
 	held, err := fence.Hold(t.Context(), tx.Tx, dialect.Claim{Table: d.Quote("l"), Where: "id = ? AND " + d.ByteEqual("leader_id"),
-		Args: []any{2, leader}, Timeout: time.Minute})
+		Args: []any{2, leader}, Mark: "leader_id", Timeout: time.Minute})
 	require.NoError(t, err)
 	return guardedTx{conn, tx, fence, held}
 }

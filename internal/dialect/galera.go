@@ -47,8 +47,9 @@ func Galera() *Dialect {
 	d.fence = func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 		return &galeraFence{conn: conn}, nil
 	}
+	d.hold = holdGalera
 	// GET_LOCK is local to a node: whoever waits on another one finds it free.
-	d.reignLock = nil
+	d.holdingLock = nil
 	d.listen = func(_ context.Context, _ *sql.DB, conn *sql.Conn) (Listener, error) {
 		return &mysqlListener{conn: conn, polls: true}, nil
 	}

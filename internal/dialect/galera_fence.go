@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"time"
 )
 
@@ -39,7 +37,7 @@ const (
 func (f *galeraFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(ctx, f.conn) }
 
 func (f *galeraFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
-	f.token, f.timeout = fmt.Sprintf("%x", rand.Uint64()), seconds(c.Timeout)
+	f.token, f.timeout = newToken(), seconds(c.Timeout)
 	if _, err := tx.ExecContext(ctx, "BEGIN NOT ATOMIC COMMIT; "+keep(mariaAll, f.timeout, mariaModes...)+
 		"; SET SESSION autocommit = 0; "+mysqlReadOnly+"; END"); err != nil {
 		return false, err
@@ -71,11 +69,10 @@ func (f *galeraFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool,
 // before: else it could refuse a leader of which it has not heard yet.
 func (f *galeraFence) enter(ctx context.Context, tx *sql.Tx, c Claim, disregarded string) (held bool, closed string, err error) {
 	rows, err := tx.QueryContext(ctx, "BEGIN NOT ATOMIC DECLARE closed TEXT; "+
-		"SET STATEMENT wsrep_sync_wait=1 FOR SELECT MAX(record) INTO closed FROM "+c.Table+" WHERE "+inline(c.Gate, c.GateArgs, mysqlLiteral)+"; "+
+		"SET STATEMENT wsrep_sync_wait=1 FOR SELECT MAX("+c.Mark+") INTO closed FROM "+c.Table+" WHERE "+inline(c.Gate, c.GateArgs, mysqlLiteral)+"; "+
 		"COMMIT; "+
 		"IF COALESCE(closed, '') IN ('', "+mysqlLiteral(disregarded)+") THEN START TRANSACTION READ WRITE; "+
-		"SET STATEMENT innodb_lock_wait_timeout=1 FOR UPDATE "+c.Table+" SET record = "+mysqlLiteral(guardToken(f.token))+
-		" WHERE "+inline(c.Where, c.Args, mysqlLiteral)+"; "+
+		markGalera(c, f.token)+"; "+
 		"IF ROW_COUNT() = 1 THEN SAVEPOINT "+f.savepoint()+"; SELECT ''; END IF; "+
 		"ELSE SELECT closed; END IF; END")
 	if err != nil {
@@ -93,12 +90,23 @@ func (f *galeraFence) enter(ctx context.Context, tx *sql.Tx, c Claim, disregarde
 	return held && rows.Err() == nil, closed, rows.Err()
 }
 
+// markGalera writes the row if it holds the claim.
+func markGalera(c Claim, token string) string {
+	return "SET STATEMENT innodb_lock_wait_timeout=1 FOR UPDATE " + c.Table + " SET " + c.Mark + " = " + mysqlLiteral(guardToken(token)) +
+		" WHERE " + inline(c.Where, c.Args, mysqlLiteral)
+}
+
+// holdGalera passes the gate by: what it holds may end because of a change that has come later.
+func holdGalera(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
+	return wrote(tx.ExecContext(ctx, markGalera(c, newToken())))
+}
+
 // open opens the gate that a change of leader has left closed. If that fails,
 // others will try.
 func (f *galeraFence) open(ctx context.Context, tx *sql.Tx, c Claim, closed string) {
 	_, _ = tx.ExecContext(ctx, "BEGIN NOT ATOMIC START TRANSACTION READ WRITE; "+
-		"SET STATEMENT innodb_lock_wait_timeout=1 FOR UPDATE "+c.Table+" SET record = '' WHERE "+inline(c.Gate, c.GateArgs, mysqlLiteral)+
-		" AND record = "+mysqlLiteral(closed)+"; COMMIT; END")
+		"SET STATEMENT innodb_lock_wait_timeout=1 FOR UPDATE "+c.Table+" SET "+c.Mark+" = '' WHERE "+inline(c.Gate, c.GateArgs, mysqlLiteral)+
+		" AND "+c.Mark+" = "+mysqlLiteral(closed)+"; COMMIT; END")
 }
 
 func (f *galeraFence) savepoint() string { return "election_" + f.token }

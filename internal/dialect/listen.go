@@ -9,18 +9,20 @@ import (
 	"time"
 )
 
-// Subject is a leader row that somebody watches.
+// Subject is a row that somebody watches.
 type Subject struct {
-	Table    string // quoted
-	Election string // its name, the empty one included
-	// Where, with question marks for Args, selects the leader row.
+	Table string // quoted
+	Name  string // as in Claim
+	// Where, with question marks for Args, selects the row.
 	Where string
 	Args  []any
+	// HolderColumn and NumberColumn hold the parts of a Holding.
+	HolderColumn, NumberColumn string
 }
 
 // Key tells the subject from every other one of its database, in 32 characters
 // that need no quoting.
-func (s Subject) Key() string { return digest(s.Table, s.Election) }
+func (s Subject) Key() string { return digest(s.Table, s.Name) }
 
 func digest(parts ...string) string {
 	h := sha256.New()
@@ -30,19 +32,20 @@ func digest(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// Reign is what a leader row holds. The zero Reign is also that of a missing row.
-type Reign struct {
-	Leader string
-	Term   int64
+// Holding is what a watched row says: who holds it, and in which number, which each holder raises. The
+// zero Holding is also that of a missing row.
+type Holding struct {
+	Holder string
+	Number int64
 }
 
 // Watched is a subject and what was last seen there.
 type Watched struct {
 	Subject
-	Reign
+	Holding
 }
 
-// A Listener waits for changes of leader on a connection of its own. For one
+// A Listener waits for changes of holders on a connection of its own. For one
 // goroutine at a time.
 type Listener interface {
 	// Wait returns when a change is heard of, with the Key of its subject, or with
@@ -53,24 +56,24 @@ type Listener interface {
 	Close()
 }
 
-// Listen makes conn, of db's pool, listen for changes of leader. When it returns
+// Listen makes conn, of db's pool, listen for changes of holders. When it returns
 // an error the caller closes conn.
 func (d *Dialect) Listen(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error) {
 	return d.listen(ctx, db, conn)
 }
 
-// ReignLock is a pair of statements: Take, which returns 1 when it succeeds, and
+// HoldingLock is a pair of statements: Take, which returns 1 when it succeeds, and
 // Free.
-type ReignLock struct{ Take, Free string }
+type HoldingLock struct{ Take, Free string }
 
-// ReignLock is the lock by which listeners notice the end of a reign, if a
-// session of the leader's process holds it until then; the zero ReignLock where
+// HoldingLock is the lock by which listeners notice the end of a holding, if a
+// session of the holder's process has it until then; the zero HoldingLock where
 // they need none.
-func (d *Dialect) ReignLock(s Subject, r Reign) ReignLock {
-	if d.reignLock == nil || r.Leader == "" {
-		return ReignLock{}
+func (d *Dialect) HoldingLock(s Subject, h Holding) HoldingLock {
+	if d.holdingLock == nil || h.Holder == "" {
+		return HoldingLock{}
 	}
-	return d.reignLock(s, r)
+	return d.holdingLock(s, h)
 }
 
 // Discard closes conn instead of giving it back to the pool.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 )
 
 // ErrNoLocks means that the server does not lock rows as the guard needs, although it speaks the
@@ -17,12 +18,13 @@ var ErrNoLocks = errors.New("the database engine is not supported: it does not k
 // CheckLocks returns an error if the server does not lock the rows of that quoted table
 // as the guard needs. It asks only where the name that the server calls itself by says too
 // little; where this user may not write, so that nothing can be lost; and where there is a
-// second connection. Conn, of db's pool, is used up.
+// second connection. Conn, of db's pool, is used up. Row is what an INSERT adds, with its columns, the integer key id
+// among them: a question mark stands for its value.
 //
 // A row that one transaction has inserted, and not committed, must not be free for the
 // shared lock of another one. What happens is undone as the connection ends, at no
 // round trip.
-func (d *Dialect) CheckLocks(ctx context.Context, db *sql.DB, conn *sql.Conn, table string) error {
+func (d *Dialect) CheckLocks(ctx context.Context, db *sql.DB, conn *sql.Conn, table, row string) error {
 	if !d.unsure || db.Stats().MaxOpenConnections == 1 {
 		return nil
 	}
@@ -33,7 +35,7 @@ func (d *Dialect) CheckLocks(ctx context.Context, db *sql.DB, conn *sql.Conn, ta
 	defer func() { _ = other.Close() }() // fails for one that has broken
 	id := strconv.Itoa(1<<20 + rand.IntN(math.MaxInt32-1<<20))
 	defer Discard(conn)
-	for _, statement := range []string{"BEGIN", "INSERT INTO " + table + " (id, leader_id, version) VALUES (" + id + ", '', 0)"} {
+	for _, statement := range []string{"BEGIN", "INSERT INTO " + table + strings.Replace(row, "?", id, 1)} {
 		_, err := conn.ExecContext(ctx, statement)
 		switch class := Classify(err); {
 		case class == Fatal || class == Unusable:

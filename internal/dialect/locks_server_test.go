@@ -22,7 +22,7 @@ func TestCheckLocks(t *testing.T) {
 			dbtest.Exec(t, handle, "CREATE TABLE "+engine+" (id BIGINT PRIMARY KEY, leader_id VARCHAR(255), version BIGINT) ENGINE="+engine)
 			conn, err := handle.Conn(t.Context())
 			require.NoError(t, err)
-			err = dialect.MySQL().CheckLocks(t.Context(), handle, conn, engine)
+			err = dialect.MySQL().CheckLocks(t.Context(), handle, conn, engine, " (id, leader_id, version) VALUES (?, '', 0)")
 			if locks {
 				require.NoError(t, err)
 				require.Zero(t, dbtest.Count(t, handle, engine))
@@ -30,6 +30,6 @@ func TestCheckLocks(t *testing.T) {
 				require.ErrorIs(t, err, dialect.ErrNoLocks)
 			}
 		}
-		require.NoError(t, dialect.MariaDB().CheckLocks(t.Context(), handle, nil, "none"), "its name says enough")
+		require.NoError(t, dialect.MariaDB().CheckLocks(t.Context(), handle, nil, "none", ""), "its name says enough")
 	})
 }

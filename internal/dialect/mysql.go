@@ -68,6 +68,7 @@ func MySQL() *Dialect {
 		fence: func(_ context.Context, conn *sql.Conn, _ string) (Fence, error) {
 			return &mysqlFence{conn: conn}, nil
 		},
+		hold:        func(ctx context.Context, tx *sql.Tx, c Claim) (bool, error) { return holds(ctx, tx, lockMySQL(c)) },
 		Examination: examinationOracle(),
 	}
 	d.waitMySQL(mysqlWaitBelow("long_query_time"))
@@ -82,10 +83,18 @@ func MySQL() *Dialect {
 // No statement of ours changes sql_mode, not for its own length either: the server's
 // answer would hold the escape mode of that moment, and drivers that write parameters
 // into a statement's text go by the last answer.
-func writtenMariaDB(version int64, leader string, text any) (expression string, args []any) {
-	const same = "CAST(CONVERT(record USING utf8mb4) AS BINARY) = CAST(CONVERT(? USING utf8mb4) AS BINARY)"
-	return "? + IF(" + byteEqualMySQL("leader_id", "?") + " AND " + same +
-		" OR INSTR(@@sql_mode, 'SIMULTANEOUS_ASSIGNMENT'), 0, 18446744073709551615 + id)", []any{version, leader, text}
+func writtenMariaDB(id string, number int64, texts []Text) (expression string, args []any) {
+	args = []any{number}
+	same := make([]string, len(texts))
+	for i, text := range texts {
+		value := "CONVERT(? USING utf8mb4)"
+		if text.Bytes {
+			value = "?"
+		}
+		same[i], args = byteEqualMySQL(text.Column, value), append(args, text.Value)
+	}
+	return "? + IF(" + strings.Join(same, " AND ") +
+		" OR INSTR(@@sql_mode, 'SIMULTANEOUS_ASSIGNMENT'), 0, 18446744073709551615 + " + id + ")", args
 }
 
 // NoRoom reports whether err says that a column cannot hold a value as it is, see Written.

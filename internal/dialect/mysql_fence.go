@@ -21,7 +21,7 @@ import (
 // While it is being ended the session's later transactions are read-only, so that
 // a statement of a goroutine that outlived the guarded function is refused, too.
 //
-// The guard is a shared lock on the leader row, which the change of leader
+// The guard is a shared lock on the row, which whoever changes it
 // writes. InnoDB's locks queue in order, so that it is not starved.
 type mysqlFence struct {
 	conn     *sql.Conn
@@ -82,7 +82,7 @@ func (f *mysqlFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(
 func (f *mysqlFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	branch := fmt.Sprintf("'election_%x'", rand.Uint64())
 	f.timeout = seconds(c.Timeout)
-	guard := "SELECT 1 FROM " + c.Table + " WHERE " + inline(c.Where, c.Args, mysqlLiteral) + " LOCK IN SHARE MODE"
+	guard := lockMySQL(c)
 	if f.compound {
 		f.branch = branch
 		return holds(ctx, tx, "BEGIN NOT ATOMIC COMMIT; "+keep(mariaAll, f.timeout, mariaModes...)+
@@ -101,6 +101,11 @@ func (f *mysqlFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, 
 		return false, err
 	}
 	return holds(ctx, tx, guard)
+}
+
+// lockMySQL selects and locks the row if it holds the claim.
+func lockMySQL(c Claim) string {
+	return "SELECT 1 FROM " + c.Table + " WHERE " + inline(c.Where, c.Args, mysqlLiteral) + " LOCK IN SHARE MODE"
 }
 
 // holds reports whether query, and all that comes with it, returns a row.

@@ -30,7 +30,7 @@ func mysqlWaitBelow(settings ...string) string {
 }
 
 // mysqlListener waits for the lock of the reign that it saw last, which the
-// leader's process holds in another session (see ReignLock): a wait that keeps no
+// leader's process holds in another session (see HoldingLock): a wait that keeps no
 // transaction open, and ends within a fraction of a millisecond. One session can
 // wait for one lock only, so several subjects are polled, all in one statement.
 type mysqlListener struct {
@@ -50,9 +50,9 @@ func (d *Dialect) waitMySQL(wait string) {
 	d.listen = func(_ context.Context, _ *sql.DB, conn *sql.Conn) (Listener, error) {
 		return &mysqlListener{conn: conn, wait: wait}, nil
 	}
-	d.reignLock = func(s Subject, r Reign) ReignLock {
-		name := reignLockName(s, r)
-		return ReignLock{
+	d.holdingLock = func(s Subject, h Holding) HoldingLock {
+		name := holdingLockName(s, h)
+		return HoldingLock{
 			Take: "SELECT GET_LOCK('" + name + "', " + wait + ")",
 			Free: "DO RELEASE_LOCK('" + name + "')",
 		}
@@ -61,8 +61,8 @@ func (d *Dialect) waitMySQL(wait string) {
 
 func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-chan struct{}) (string, error) {
 	lock := ""
-	if !l.polls && len(watched) == 1 && watched[0].Leader != "" {
-		lock = reignLockName(watched[0].Subject, watched[0].Reign)
+	if !l.polls && len(watched) == 1 && watched[0].Holder != "" {
+		lock = holdingLockName(watched[0].Subject, watched[0].Holding)
 	}
 	if lock == "" || lock == l.free && l.left > 0 {
 		l.left--
@@ -95,9 +95,9 @@ func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-cha
 // Close closes the connection, with whatever it holds or still waits for.
 func (l *mysqlListener) Close() { Discard(l.conn) }
 
-// reignLockName is within the 64 characters that a lock's name may have. Some
+// holdingLockName is within the 64 characters that a lock's name may have. Some
 // servers fold the case of tables; where another one does not, two tables that
 // differ in case may share a lock, and wake each other for nothing.
-func reignLockName(s Subject, r Reign) string {
-	return "election." + digest(strings.ToLower(s.Table), s.Election, strconv.FormatInt(r.Term, 10))
+func holdingLockName(s Subject, h Holding) string {
+	return "election." + digest(strings.ToLower(s.Table), s.Name, strconv.FormatInt(h.Number, 10))
 }

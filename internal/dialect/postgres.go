@@ -41,6 +41,7 @@ func PostgreSQL() *Dialect {
 		rolledBack:  rolledBackPostgres,
 		identity:    identityPostgres,
 		fence:       fencePostgres,
+		hold:        holdRowPostgres,
 		bounds:      boundsPostgres,
 		gate:        gatePostgres,
 		transact:    transactPostgres,
@@ -131,11 +132,11 @@ func endsSession(err error, code string) bool {
 	return code[:3] == "57P" || code == "25P04"
 }
 
-// gateKey is an expression for the key of the election's advisory lock, made of
+// gateKey is an expression for the key of the advisory lock that is the gate of name, made of
 // the table's identity, which is the same whatever path leads to it. A program's
 // own lock that happens to have it makes one wait for the other, no more.
-func gateKey(table, election string) string {
-	sum := sha256.Sum256([]byte("election gate\x00" + election))
+func gateKey(table, name string) string {
+	sum := sha256.Sum256([]byte("gate\x00" + name))
 	key := strconv.FormatInt(int64(binary.BigEndian.Uint64(sum[:])), 10)
 	return "(" + key + ")::bigint # " + postgresLiteral(table) + "::regclass::oid::bigint"
 }
@@ -150,9 +151,9 @@ func milliseconds(d time.Duration) string {
 //
 // It rings here already, at no round trip more: the server delivers with the
 // COMMIT, and only then.
-func gatePostgres(ctx context.Context, tx *sql.Tx, table, election string, wait time.Duration) error {
-	_, err := tx.ExecContext(ctx, "SELECT "+boundsPostgres(wait)+", pg_advisory_xact_lock("+gateKey(table, election)+"), "+
-		postgresNotify(Subject{Table: table, Election: election}.Key()))
+func gatePostgres(ctx context.Context, tx *sql.Tx, table, name string, wait time.Duration) error {
+	_, err := tx.ExecContext(ctx, "SELECT "+boundsPostgres(wait)+", pg_advisory_xact_lock("+gateKey(table, name)+"), "+
+		postgresNotify(Subject{Table: table, Name: name}.Key()))
 	return err
 }
 
@@ -166,11 +167,11 @@ func postgresLiteral(arg any) string {
 	return fmt.Sprint(arg)
 }
 
-func updateManyPostgres(table string) string {
-	const same = `t.election = r.election COLLATE "C" AND t.slot = r.slot`
-	return `, free AS (SELECT t.id FROM ` + table + ` t JOIN renewal r ON ` + same + ` FOR UPDATE OF t SKIP LOCKED)
-		UPDATE ` + table + ` t SET leader_id = r.leader_id, record = r.record, version = r.version
-		FROM renewal r, free WHERE t.id = free.id AND ` + same + ` AND t.version = r.was RETURNING t.election, t.slot`
+func updateManyPostgres(table string, c Columns) string {
+	same := "t." + c.Name + " = r." + c.Name + ` COLLATE "C" AND t.` + c.Place + " = r." + c.Place
+	return ", free AS (SELECT t." + c.ID + " FROM " + table + " t JOIN renewal r ON " + same + " FOR UPDATE OF t SKIP LOCKED)" +
+		" UPDATE " + table + " t SET " + c.assignments() + " FROM renewal r, free WHERE t." + c.ID + " = free." + c.ID + " AND " + same +
+		" AND t." + c.Version + " = r.was RETURNING t." + c.Name + ", t." + c.Place
 }
 
 func boundsPostgres(wait time.Duration) string {

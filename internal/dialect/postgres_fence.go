@@ -31,7 +31,7 @@ func fencePostgres(ctx context.Context, conn *sql.Conn, _ string) (Fence, error)
 // it had before. So the value that it has at the end is what the session shall have:
 // the earlier one, or what the guarded function has set.
 //
-// The guard is a share lock on the leader row, which the change of leader writes,
+// The guard is a share lock on the row, which whoever changes it writes,
 // behind a gate (an advisory lock) that both pass first, see gatePostgres.
 type postgresFence struct {
 	conn    *sql.Conn
@@ -77,7 +77,7 @@ func newToken() string { return fmt.Sprintf("%x", rand.Uint64()) }
 
 // holdPostgres sends one text of several statements, all of whose settings end with
 // the transaction. Each statement has its own snapshot at READ COMMITTED; at the other
-// levels a leader row that changed while the gate was waited for is a serialization
+// levels a row that changed while the gate was waited for is a serialization
 // failure. So no past is taken for the present.
 //
 // The timeouts bound a client that says nothing, one for which a statement waits,
@@ -86,22 +86,37 @@ func newToken() string { return fmt.Sprintf("%x", rand.Uint64()) }
 // exported, after which it refuses PREPARE TRANSACTION.
 func holdPostgres(ctx context.Context, tx *sql.Tx, before, token string, c Claim) (held bool, err error) {
 	ms := milliseconds(c.Timeout)
-	result, err := tx.ExecContext(ctx, before+
+	held, err = wrote(tx.ExecContext(ctx, before+
 		"SELECT set_config(name, CASE WHEN vartype = 'bool' THEN COALESCE(NULLIF(current_setting('election.read_only', true), ''), setting)"+
 		" WHEN setting::bigint BETWEEN 1 AND "+ms+" THEN setting ELSE '"+ms+"' END, true),"+
 		" CASE vartype WHEN 'bool' THEN set_config('election.reset', reset_val, true) END FROM pg_settings WHERE name IN"+
 		" ('default_transaction_read_only', 'idle_in_transaction_session_timeout', 'statement_timeout', 'tcp_user_timeout'); "+
 		"SELECT CASE WHEN current_setting('max_prepared_transactions') <> '0' THEN pg_export_snapshot() END, "+
-		"set_config('election.guard', '"+token+"', true), pg_advisory_xact_lock_shared("+gateKey(c.Table, c.Election)+"); "+
-		"SELECT 1 FROM "+c.Table+" WHERE "+inline(c.Where, c.Args, postgresLiteral)+" FOR SHARE")
+		"set_config('election.guard', '"+token+"', true), "+passGatePostgres(c)+"; "+
+		lockPostgresRow(c)))
 	if code, _ := postgresCode(err); code == "0A000" { // BEGIN READ WRITE
 		return false, fmt.Errorf("%w: %w", errStandby, err)
 	}
-	if err != nil {
+	return held, err
+}
+
+// passGatePostgres is a function that waits at the gate while what is claimed is being changed.
+func passGatePostgres(c Claim) string {
+	return "pg_advisory_xact_lock_shared(" + gateKey(c.Table, c.Name) + ")"
+}
+
+// lockPostgresRow selects and locks the row if it holds the claim.
+func lockPostgresRow(c Claim) string {
+	return "SELECT 1 FROM " + c.Table + " WHERE " + inline(c.Where, c.Args, postgresLiteral) + " FOR SHARE"
+}
+
+// holdRowPostgres takes two statements, of which the second one sees what was committed while the first
+// one waited.
+func holdRowPostgres(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
+	if _, err := tx.ExecContext(ctx, "SELECT "+passGatePostgres(c)); err != nil {
 		return false, err
 	}
-	n, err := result.RowsAffected()
-	return n > 0, err
+	return wrote(tx.ExecContext(ctx, lockPostgresRow(c)))
 }
 
 // errStandby: the server is none that takes writes.

@@ -13,7 +13,7 @@ import (
 
 // postgresChannel is one for all elections of a database; the payload is the
 // subject's key.
-const postgresChannel = "sqlelect_election"
+const postgresChannel = "sqlelect"
 
 // postgresRoom is a condition: there is room for notifications. The server has one queue
 // for those of all databases, and when somebody who listens takes none the queue grows; a

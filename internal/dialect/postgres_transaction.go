@@ -72,7 +72,7 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 	batch := new(pgx.Batch)
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	batch.Queue("SELECT set_config('lock_timeout', '" + postgresAtOnce + "', true), " +
-		postgresSetChange("pg_try_advisory_xact_lock("+gateKey(t.Table, t.Election)+")"))
+		postgresSetChange("pg_try_advisory_xact_lock("+gateKey(t.Table, t.Name)+")"))
 	// Rows that need only be there are made first, so that they can be locked.
 	made := slices.IndexFunc(t.Statements, func(s Statement) bool { return s.Values == "" || s.Missed != nil })
 	for _, s := range t.Statements[:made] {
@@ -155,7 +155,7 @@ func (t Transaction) lockPostgres() (query string, args []any) {
 	return "WITH found AS MATERIALIZED (SELECT CASE " + strings.Join(missing, " ") + " WHEN " + strings.Join(locked, " AND ") +
 		" THEN " + all + " ELSE " + strconv.Itoa(notLocked) + " END AS verdict WHERE " + postgresOpen + ")" +
 		" SELECT verdict, " + postgresSetChange("verdict = "+all) + ", CASE WHEN verdict = " + all + " THEN " +
-		postgresNotify(Subject{Table: t.Table, Election: t.Election}.Key()) + " END FROM found", append(args, lockedArgs...)
+		postgresNotify(Subject{Table: t.Table, Name: t.Name}.Key()) + " END FROM found", append(args, lockedArgs...)
 }
 
 // opened returns the error of a change that is shut: of one that writes nothing, but for

@@ -22,9 +22,9 @@ func SQLite() *Dialect {
 		OneWriter:    true,
 		Schema:       "main", // a temporary table of the same name would come first
 		look:         lookSQLite,
-		UpdateMany: func(table string) string {
-			return ` UPDATE ` + table + ` AS t SET leader_id = r.leader_id, record = r.record, version = r.version
-				FROM renewal r WHERE t.election = r.election AND t.slot = r.slot AND t.version = r.was RETURNING election, slot`
+		UpdateMany: func(table string, c Columns) string {
+			return " UPDATE " + table + " AS t SET " + c.assignments() + " FROM renewal r WHERE t." + c.Name + " = r." + c.Name +
+				" AND t." + c.Place + " = r." + c.Place + " AND t." + c.Version + " = r.was RETURNING " + c.Name + ", " + c.Place
 		},
 		Examination: examinationSQLite(),
 		quote:       `"`,
@@ -36,6 +36,7 @@ func SQLite() *Dialect {
 		identity:   identitySQLite,
 		admit:      admitSQLite,
 		fence:      fenceSQLite,
+		hold:       holdSQLite,
 		hasten:     hastenSQLite,
 		prepare: func(ctx context.Context, conn *sql.Conn, _ time.Duration) (func() error, error) {
 			return hastenSQLite(ctx, conn)

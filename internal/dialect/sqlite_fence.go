@@ -77,16 +77,15 @@ func (f *sqliteFence) Ended() bool { return f.state.Load() == fenceEnded }
 
 func (f *sqliteFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(ctx, f.conn) }
 
-// Hold writes the leader row as it is, if it holds the claim: being the first
+func (f *sqliteFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
+	return holdSQLite(ctx, tx, c)
+}
+
+// holdSQLite writes the row as it is, if it holds the claim: being the first
 // statement, that takes the write lock as BEGIN IMMEDIATE would, and fails for
 // everybody else.
-func (f *sqliteFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
-	result, err := tx.ExecContext(ctx, "UPDATE "+c.Table+" SET version = version WHERE "+c.Where, c.Args...)
-	if err != nil {
-		return false, err
-	}
-	n, err := result.RowsAffected()
-	return n > 0, err
+func holdSQLite(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
+	return wrote(tx.ExecContext(ctx, "UPDATE "+c.Table+" SET "+c.Mark+" = "+c.Mark+" WHERE "+c.Where, c.Args...))
 }
 
 // Commit tries again while a reader is in the way, which in WAL mode none is: SQLite

@@ -28,10 +28,11 @@ func (s Statement) Query() (query string, args []any) {
 	return s.Write + " WHERE " + s.Where, append(slices.Clip(s.Args), s.Rows...)
 }
 
-// Transaction is a change of leader whose statements are all known before it begins.
+// Transaction changes what is claimed under a name, by statements that are all known before it begins.
 type Transaction struct {
-	Table, Election string      // Table quoted
-	Statements      []Statement // that write rows
+	Table      string      // quoted
+	Name       string      // as in Claim
+	Statements []Statement // that write rows
 }
 
 // Transact runs t on a pinned connection, in one round trip: between BEGIN and COMMIT the

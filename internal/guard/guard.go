@@ -38,9 +38,9 @@ const DefaultPatience = 2 * time.Second
 type Database struct {
 	DB       *sql.DB
 	Dialect  *dialect.Dialect
-	Identity string       // of the database, see sqldb.Seen
-	Turns    *sqldb.Turns // at the one lock for all that write; nil where there is none
-	Last     *sql.Stmt    // of dialect.Last
+	Identity string    // of the database, see sqldb.Seen
+	Turns    *Turns    // at the one lock for all that write; nil where there is none
+	Last     *sql.Stmt // of dialect.Last
 }
 
 // Claim is what a transaction is held to.
@@ -136,7 +136,7 @@ func (d *Database) acquire(ctx context.Context, c *Claim) (t *txn, err error) {
 	return t, err
 }
 
-func (d *Database) begin(ctx context.Context, c *Claim, turn *sqldb.Turn) (_ *txn, err error) {
+func (d *Database) begin(ctx context.Context, c *Claim, turn *Turn) (_ *txn, err error) {
 	t := &txn{Database: d, claim: c}
 	if t.conn, err = d.DB.Conn(ctx); err != nil {
 		return nil, err

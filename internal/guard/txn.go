@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
-	"github.com/sqlelect/election/internal/sqldb"
 )
 
 // txn is one guarded transaction, on a connection of its own. It is over
@@ -23,8 +22,8 @@ type txn struct {
 	fence  dialect.Fence
 	tx     *dialect.Txn
 	cancel context.CancelFunc
-	since  time.Time   // it holds the guard
-	turn   *sqldb.Turn // it gives at its end
+	since  time.Time // it holds the guard
+	turn   *Turn     // it gives at its end
 
 	ended   bool // by us, or found ended
 	discard bool // the connection may be in a state that we do not know

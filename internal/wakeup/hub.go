@@ -1,4 +1,4 @@
-package sqldb
+package wakeup
 
 import (
 	"context"
@@ -11,16 +11,17 @@ import (
 	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/sqldb"
 )
 
 // hub is what all watchers on one handle share: one listening connection, and one
-// more where leaders hold locks.
+// more where holders have locks.
 type hub struct {
 	pool     pool
 	dialect  *dialect.Dialect
 	identity string
-	locks    *reignLocks
-	nudge    chan struct{} // holds one: look at the leader rows now
+	locks    *holdingLocks
+	nudge    chan struct{} // holds one: look at the rows now
 	cancel   context.CancelFunc
 	done     chan struct{}
 	err      error // why it ended; to be read when done is closed
@@ -29,7 +30,7 @@ type hub struct {
 	rows map[string]*watchedRow // by the subject's key
 }
 
-// watchedRow is a leader row, what was last seen there, and who wants to know.
+// watchedRow is a row, what was last seen there, and who wants to know.
 type watchedRow struct {
 	dialect.Watched
 	seen     bool // at all: before, its watchers have not been called
@@ -44,12 +45,12 @@ type watcher struct {
 
 func newHub(b Bell) *hub {
 	return &hub{
-		pool: pool{b.DB}, dialect: b.Dialect, identity: b.Identity, locks: newReignLocks(b.DB),
+		pool: pool{b.DB}, dialect: b.Dialect, identity: b.Identity, locks: newHoldingLocks(b.DB),
 		nudge: make(chan struct{}, 1), done: make(chan struct{}), rows: map[string]*watchedRow{},
 	}
 }
 
-// look makes the hub look at the leader rows, soon.
+// look makes the hub look at the rows, soon.
 func (h *hub) look() {
 	select {
 	case h.nudge <- struct{}{}:
@@ -90,7 +91,7 @@ func (h *hub) ring(heard string, watched []dialect.Watched) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	row := h.rows[heard]
-	if row == nil || slices.ContainsFunc(watched, func(w dialect.Watched) bool { return w.Key() == heard && w.Reign != row.Reign }) {
+	if row == nil || slices.ContainsFunc(watched, func(w dialect.Watched) bool { return w.Key() == heard && w.Holding != row.Holding }) {
 		return
 	}
 	row.told = true
@@ -162,8 +163,8 @@ func (h *hub) listen(ctx context.Context) (conn *sql.Conn, listener dialect.List
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
 	// Again where a lock is in the way: the watchers come back only after a while.
-	err = Retry(ctx, func() error {
-		return OnLiveConn(h.pool.db, func() error {
+	err = sqldb.Retry(ctx, func() error {
+		return sqldb.OnLiveConn(h.pool.db, func() error {
 			if conn, err = h.pool.spare(ctx); err != nil {
 				return err
 			}
@@ -187,16 +188,16 @@ func (h *hub) compare(ctx context.Context, conn *sql.Conn, watched []dialect.Wat
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	for some := range slices.Chunk(watched, atOnce) {
-		var reigns []dialect.Reign
-		err := Retry(ctx, func() (err error) {
-			reigns, err = h.read(ctx, conn, some)
+		var holdings []dialect.Holding
+		err := sqldb.Retry(ctx, func() (err error) {
+			holdings, err = h.read(ctx, conn, some)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		for i, reign := range reigns {
-			h.saw(some[i], reign)
+		for i, holding := range holdings {
+			h.saw(some[i], holding)
 		}
 	}
 	return nil
@@ -204,46 +205,46 @@ func (h *hub) compare(ctx context.Context, conn *sql.Conn, watched []dialect.Wat
 
 // saw takes in what a row holds, and rings if that is new. If this process has told of
 // a change since was, it looks once more: which of both is older cannot be said.
-func (h *hub) saw(was dialect.Watched, reign dialect.Reign) {
+func (h *hub) saw(was dialect.Watched, holding dialect.Holding) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	row := h.rows[was.Key()]
 	switch {
 	case row == nil:
-	case row.Reign != was.Reign:
+	case row.Holding != was.Holding:
 		h.look()
 	default:
-		told := row.told && reign.Term == was.Term // of a release; an acquisition has followed otherwise
+		told := row.told && holding.Number == was.Number // of a release; an acquisition has followed otherwise
 		row.told = false
-		row.take(reign, !told)
+		row.take(holding, !told)
 	}
 }
 
-// hear takes in a change of leader by this process.
-func (h *hub) hear(key string, reign dialect.Reign) {
+// hear takes in a change of holder by this process.
+func (h *hub) hear(key string, holding dialect.Holding) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if row := h.rows[key]; row != nil {
-		row.take(reign, true)
+		row.take(holding, true)
 	}
 }
 
-func (r *watchedRow) take(reign dialect.Reign, rings bool) {
-	if r.seen && r.Reign == reign {
+func (r *watchedRow) take(holding dialect.Holding, rings bool) {
+	if r.seen && r.Holding == holding {
 		return
 	}
-	r.seen, r.Reign = true, reign
+	r.seen, r.Holding = true, holding
 	if rings {
 		r.ring()
 	}
 }
 
 // read returns what each of the rows holds now, in one statement.
-func (h *hub) read(ctx context.Context, conn *sql.Conn, watched []dialect.Watched) ([]dialect.Reign, error) {
+func (h *hub) read(ctx context.Context, conn *sql.Conn, watched []dialect.Watched) ([]dialect.Holding, error) {
 	parts := make([]string, len(watched))
 	var args []any
 	for i, w := range watched {
-		parts[i] = "SELECT " + strconv.Itoa(i) + " AS place, COALESCE(leader_id, ''), version FROM % WHERE " + w.Where
+		parts[i] = "SELECT " + strconv.Itoa(i) + " AS place, COALESCE(" + w.HolderColumn + ", ''), " + w.NumberColumn + " FROM % WHERE " + w.Where
 		args = append(args, w.Args...)
 	}
 	// The tables last: their names may hold whatever stands for something here.
@@ -254,20 +255,20 @@ func (h *hub) read(ctx context.Context, conn *sql.Conn, watched []dialect.Watche
 		}
 		query.WriteString(part)
 	}
-	rows, err := Strings(ctx, conn, 3, query.String(), args...)
+	rows, err := sqldb.Strings(ctx, conn, 3, query.String(), args...)
 	if err != nil {
 		return nil, err
 	}
-	reigns := make([]dialect.Reign, len(watched))
+	holdings := make([]dialect.Holding, len(watched))
 	for _, row := range rows {
 		place, err := strconv.Atoi(row[0])
 		if err != nil {
 			return nil, err
 		}
-		reigns[place].Leader = row[1]
-		if reigns[place].Term, err = strconv.ParseInt(row[2], 10, 64); err != nil {
+		holdings[place].Holder = row[1]
+		if holdings[place].Number, err = strconv.ParseInt(row[2], 10, 64); err != nil {
 			return nil, err
 		}
 	}
-	return reigns, nil
+	return holdings, nil
 }

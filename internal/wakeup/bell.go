@@ -1,4 +1,11 @@
-package sqldb
+// Package wakeup tells the processes that watch a row when its holder has changed. It is a hint, never more:
+// whoever watches reads now and then without it, too.
+//
+//	Bell            the row, rung after a change and watched by whoever wants to know
+//	hub             one per handle and process: the one connection that listens, for all its bells
+//	holdingLocks    one more connection, where listeners wait for locks that the holder's process has
+//	pool            the program's, which gets its connections back when it has too few
+package wakeup
 
 import (
 	"context"
@@ -8,7 +15,7 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// Bell tells of changes of one leader row. It is a hint: it may ring without a
+// Bell tells of changes of who holds one row, such as a leader row. It is a hint: it may ring without a
 // change, and a change without its ringing.
 type Bell struct {
 	DB       *sql.DB
@@ -17,9 +24,9 @@ type Bell struct {
 	Subject  dialect.Subject
 }
 
-// Ring says that a change of leader is committed, and to what. It waits for
+// Ring says that a change of holder is committed, and to what. It waits for
 // nothing: what takes a statement is done by DB's hub.
-func (b Bell) Ring(reign dialect.Reign) {
+func (b Bell) Ring(holding dialect.Holding) {
 	if b.Dialect.RingsItself {
 		return
 	}
@@ -29,19 +36,19 @@ func (b Bell) Ring(reign dialect.Reign) {
 		// Databases without a name share an identity; of those only the same handle
 		// is known to be the same database.
 		if db == b.DB || h.identity == b.Identity && b.Identity != dialect.MemoryIdentity("") {
-			h.hear(b.Subject.Key(), reign)
+			h.hear(b.Subject.Key(), holding)
 		}
 	}
 	if h := hubs.of[b.DB]; h != nil {
-		h.locks.want(b.Subject.Key(), b.Dialect.ReignLock(b.Subject, reign))
+		h.locks.want(b.Subject.Key(), b.Dialect.HoldingLock(b.Subject, holding))
 	}
 }
 
-// Watch calls changed when it has begun to watch and at each change of leader,
+// Watch calls changed when it has begun to watch and at each change of holder,
 // until ctx ends or the connection breaks. It blocks. Changed must not block.
 //
-// Led is the reign that this process leads, if any: the hub keeps its lock.
-func (b Bell) Watch(ctx context.Context, led dialect.Reign, changed func()) error {
+// Own is what this process holds, if anything: the hub keeps its lock.
+func (b Bell) Watch(ctx context.Context, own dialect.Holding, changed func()) error {
 	if !(pool{b.DB}).fits(1) {
 		return errSmallPool
 	}
@@ -50,7 +57,7 @@ func (b Bell) Watch(ctx context.Context, led dialect.Reign, changed func()) erro
 	}
 	w := &watcher{key: b.Subject.Key(), changed: changed}
 	h := b.join(w)
-	if lock := b.Dialect.ReignLock(b.Subject, led); lock != (dialect.ReignLock{}) {
+	if lock := b.Dialect.HoldingLock(b.Subject, own); lock != (dialect.HoldingLock{}) {
 		h.locks.want(w.key, lock)
 	}
 	select {

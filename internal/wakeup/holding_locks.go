@@ -1,4 +1,4 @@
-package sqldb
+package wakeup
 
 import (
 	"context"
@@ -11,17 +11,17 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// reignLocks holds, on one connection of its own, the locks by which others
-// notice that a reign of this process is over. (The connection that waits for
+// holdingLocks holds, on one connection of its own, the locks by which others
+// notice that a holding of this process is over. (The connection that waits for
 // others' locks cannot hold any: it is blocked.) There is a connection while
 // there is a lock. Whatever fails, locks that are not held wake nobody, and the
 // others poll.
-type reignLocks struct {
+type holdingLocks struct {
 	pool    pool
 	changed chan struct{} // holds one: wanted has changed
 
 	mu     sync.Mutex
-	wanted map[string]dialect.ReignLock // by the subject's key
+	wanted map[string]dialect.HoldingLock // by the subject's key
 }
 
 const (
@@ -33,18 +33,18 @@ const (
 	lockTimeout = 5 * time.Second
 )
 
-func newReignLocks(db *sql.DB) *reignLocks {
-	return &reignLocks{pool: pool{db}, changed: make(chan struct{}, 1), wanted: map[string]dialect.ReignLock{}}
+func newHoldingLocks(db *sql.DB) *holdingLocks {
+	return &holdingLocks{pool: pool{db}, changed: make(chan struct{}, 1), wanted: map[string]dialect.HoldingLock{}}
 }
 
 // want says which lock to hold for a subject; the zero lock for none.
-func (r *reignLocks) want(key string, lock dialect.ReignLock) {
+func (r *holdingLocks) want(key string, lock dialect.HoldingLock) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if lock == r.wanted[key] {
 		return
 	}
-	if r.wanted[key] = lock; lock == (dialect.ReignLock{}) {
+	if r.wanted[key] = lock; lock == (dialect.HoldingLock{}) {
 		delete(r.wanted, key)
 	}
 	select {
@@ -53,14 +53,14 @@ func (r *reignLocks) want(key string, lock dialect.ReignLock) {
 	}
 }
 
-func (r *reignLocks) current() map[string]dialect.ReignLock {
+func (r *holdingLocks) current() map[string]dialect.HoldingLock {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.wanted)
 }
 
 // keep holds what is wanted until ctx ends.
-func (r *reignLocks) keep(ctx context.Context) {
+func (r *holdingLocks) keep(ctx context.Context) {
 	for {
 		var again <-chan time.Time
 		if len(r.current()) > 0 {
@@ -79,7 +79,7 @@ func (r *reignLocks) keep(ctx context.Context) {
 
 // hold takes and frees locks on one connection as long as any is wanted, and as the pool
 // has a connection left for the work when another one listens.
-func (r *reignLocks) hold(ctx context.Context) error {
+func (r *holdingLocks) hold(ctx context.Context) error {
 	if !r.pool.fits(2) {
 		return errSmallPool
 	}
@@ -93,7 +93,7 @@ func (r *reignLocks) hold(ctx context.Context) error {
 	defer beside.Wait()
 	defer cancel(nil)
 	defer dialect.Discard(conn)
-	held := map[string]dialect.ReignLock{}
+	held := map[string]dialect.HoldingLock{}
 	check := time.NewTicker(lockCheck)
 	defer check.Stop()
 	for {
@@ -112,17 +112,17 @@ func (r *reignLocks) hold(ctx context.Context) error {
 	}
 }
 
-func (r *reignLocks) check(ctx context.Context, conn *sql.Conn) error {
+func (r *holdingLocks) check(ctx context.Context, conn *sql.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	return conn.PingContext(ctx)
 }
 
 // errLockTaken means that a lock did not come free in time.
-var errLockTaken = errors.New("somebody else holds the lock of the reign")
+var errLockTaken = errors.New("somebody else has the lock of the holding")
 
 // adjust makes held what is wanted. It frees first: somebody waits for that.
-func (r *reignLocks) adjust(ctx context.Context, conn *sql.Conn, held map[string]dialect.ReignLock) error {
+func (r *holdingLocks) adjust(ctx context.Context, conn *sql.Conn, held map[string]dialect.HoldingLock) error {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	wanted := r.current()

@@ -1,4 +1,4 @@
-package sqldb_test
+package guard_test
 
 import (
 	"context"
@@ -10,11 +10,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sqlelect/election/internal/sqldb"
+	"github.com/sqlelect/election/internal/guard"
 )
 
 // takeTurn holds the lock for as long as d, and returns when it had it.
-func takeTurn(t *testing.T, turns *sqldb.Turns, d time.Duration) (from, to time.Time) {
+func takeTurn(t *testing.T, turns *guard.Turns, d time.Duration) (from, to time.Time) {
 	turn, err := turns.Take(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, turn.Yield(t.Context()))
@@ -30,7 +30,7 @@ func takeTurn(t *testing.T, turns *sqldb.Turns, d time.Duration) (from, to time.
 func TestTurnsLeaveGaps(t *testing.T) {
 	for _, d := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 300 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
-			turns := sqldb.NewTurns()
+			turns := guard.NewTurns()
 			start := time.Now()
 			run, last := start, start
 			var busy time.Duration
@@ -51,7 +51,7 @@ func TestTurnsLeaveGaps(t *testing.T) {
 // Gaps that are there anyway are enough.
 func TestTurnsOfAnIdleLockCostNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := sqldb.NewTurns()
+		turns := guard.NewTurns()
 		for range 100 {
 			asked := time.Now()
 			from, _ := takeTurn(t, turns, 50*time.Millisecond)
@@ -64,7 +64,7 @@ func TestTurnsOfAnIdleLockCostNothing(t *testing.T) {
 // An own write waits for one guarded transaction at most, however many ask.
 func TestTurnsLetOwnWritesPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := sqldb.NewTurns()
+		turns := guard.NewTurns()
 		var lock sync.Mutex // stands for the one of the file, which anybody may get
 		var held atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
@@ -104,7 +104,7 @@ func TestTurnsLetOwnWritesPass(t *testing.T) {
 // Own writes without end do not starve guarded transactions.
 func TestTurnsWaitForOwnWritesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := sqldb.NewTurns()
+		turns := guard.NewTurns()
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		for i := range 3 {
@@ -129,7 +129,7 @@ func TestTurnsWaitForOwnWritesOnce(t *testing.T) {
 // gives up.
 func TestTurnsAreInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := sqldb.NewTurns()
+		turns := guard.NewTurns()
 		first, err := turns.Take(t.Context())
 		require.NoError(t, err)
 		hasty, cancel := context.WithCancel(t.Context())
