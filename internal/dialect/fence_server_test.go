@@ -125,3 +125,30 @@ func requireFences(t *testing.T, db *dbtest.Database) {
 		require.Error(t, err, "%s: so is one that is read-only", name)
 	}
 }
+
+// What a fence has restored once is the session's own: another Lift, which finds none of what the
+// fence remembers in the session, changes nothing. (PostgreSQL's closes the connection then.)
+func TestLiftTwice(t *testing.T) {
+	t.Parallel()
+	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
+		if db.Engine == "postgres" {
+			t.Skip("the connection is closed")
+		}
+		for name, d := range fences(db) {
+			fresh := db.Fresh(t)
+			handle := fresh.OpenSingle(t)
+			dbtest.Exec(t, handle, "CREATE TABLE l (id INTEGER PRIMARY KEY, leader_id "+d.Types.Text+")")
+			dbtest.Exec(t, handle, "INSERT INTO l VALUES (2, 'a')")
+			session := dbtest.Session{Engine: db.Engine, Conn: handle}
+			session.Turn(t)
+			before := session.State(t)
+			g := begin(t, d, handle, "a")
+			require.True(t, g.held)
+			require.NoError(t, g.fence.Rollback(t.Context(), g.tx))
+			require.NoError(t, g.fence.Lift(false))
+			require.NoError(t, g.fence.Lift(false))
+			require.NoError(t, g.conn.Close())
+			require.Empty(t, dbtest.Changed(before, session.State(t)), name)
+		}
+	})
+}
