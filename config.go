@@ -7,9 +7,9 @@ import (
 	"log/slog"
 	"maps"
 	"reflect"
-	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/sqlelect/election/internal/rows"
 )
 
 // Defaults of the durations in [Config]. They satisfy every rule that
@@ -112,7 +112,7 @@ func (c *Config) validateIdentity() error {
 		field, value string
 		max          int
 	}{{"ID", c.ID, maxIDBytes}, {"Name", c.Name, maxTextBytes}, {"Address", c.Address, maxTextBytes}} {
-		if err := checkText(f.field, f.value, f.max); err != nil {
+		if err := rows.CheckText(f.field, f.value, f.max); err != nil {
 			return err
 		}
 	}
@@ -122,7 +122,7 @@ func (c *Config) validateIdentity() error {
 			return errors.New("Labels must not have an empty key")
 		}
 		for _, text := range []string{key, value} {
-			if err := checkText("Labels", text, maxLabelsBytes); err != nil {
+			if err := rows.CheckText("Labels", text, maxLabelsBytes); err != nil {
 				return err
 			}
 		}
@@ -179,20 +179,6 @@ func setDefault(field *time.Duration, value time.Duration) {
 	if *field == 0 {
 		*field = value
 	}
-}
-
-// checkText accepts what survives a round trip through JSON and through a text
-// column of every engine.
-func checkText(field, value string, maxBytes int) error {
-	switch {
-	case len(value) > maxBytes:
-		return fmt.Errorf("%s must be at most %d bytes, has %d", field, maxBytes, len(value))
-	case !utf8.ValidString(value):
-		return fmt.Errorf("%s must be valid UTF-8", field)
-	case strings.ContainsRune(value, 0):
-		return fmt.Errorf("%s must not contain a NUL byte", field)
-	}
-	return nil
 }
 
 // isNil also recognises a nil pointer inside the interface, the usual result

@@ -5,16 +5,17 @@ import (
 	"fmt"
 
 	"github.com/sqlelect/election/internal/guard"
+	"github.com/sqlelect/election/internal/rows"
 )
 
 // Errors of a Storage.
 var (
 	// ErrRecordConflict is returned by Storage.Update when another version is
 	// stored. Nothing was written; read again and decide anew.
-	ErrRecordConflict = errors.New("election: record version conflict")
+	ErrRecordConflict = rows.ErrConflict
 	// ErrSchema is returned when the table lacks a column or key that the call
 	// needs and the user may not add it. The error's text holds the SQL to run.
-	ErrSchema = errors.New("election: table schema is incomplete")
+	ErrSchema = rows.ErrSchema
 )
 
 // Errors of TxnWithLeaderLock.

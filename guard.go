@@ -91,66 +91,57 @@ func (s *SQLStorage) TxnWithLeaderLock(ctx context.Context, leaderID string, fn 
 func (e electionRows) guarded(ctx context.Context, leaderID string, timeout time.Duration,
 	fn func(context.Context, *sql.Tx) error,
 ) error {
-	c := reignClaim{electionRows: e, leaderID: leaderID}
-	if err := errors.Join(e.usable(ctx), e.hasStripes(ctx)); err != nil {
+	c := reignClaim{rows: e, leaderID: leaderID}
+	if err := e.Guardable(ctx); err != nil {
 		return c.explain(err)
 	}
-	if err := c.readTerm(ctx); err != nil {
+	term, err := c.readTerm(ctx)
+	if err != nil {
 		return c.explain(err)
 	}
-	return e.guards().Run(ctx, c.claim(timeout), fn)
+	return e.Run(ctx, leaderID, term, guard.Claim{
+		Refused: ErrNotLeader, Valid: c.valid, Explain: c.explain,
+		Timeout: timeout, Patience: c.reign.patience, Took: c.reign.guardTook,
+	}, fn)
 }
 
 // reignClaim says that a member leads an election, in a term if the ctx carries one.
 type reignClaim struct {
-	electionRows
+	rows     electionRows
 	leaderID string
 	reign    Leadership
-	inTerm   bool   // the reign's term is part of the claim
 	carried  string // the reign that ctx carries, of this election or another one, in words
-}
-
-func (c *reignClaim) claim(timeout time.Duration) *guard.Claim {
-	claim := &guard.Claim{
-		Condition: c.condition,
-		Refused:   ErrNotLeader,
-		Valid:     c.valid,
-		Explain:   c.explain,
-		Timeout:   timeout,
-		Patience:  c.reign.patience,
-		Took:      c.reign.guardTook,
-	}
-	if c.dialect.Stripes > 0 {
-		claim.Mend = func(ctx context.Context) (bool, error) { return c.mendStripes(ctx, c.leads(c.leaderRow())) }
-	}
-	return claim
 }
 
 func (c *reignClaim) explain(err error) error {
 	if errors.Is(err, ErrNotLeader) && c.carried != "" {
 		err = fmt.Errorf("%w (%s)", err, c.carried)
 	}
-	return fmt.Errorf("election: guarded transaction of %q on %v: %w", c.leaderID, c.electionRows, err)
+	return fmt.Errorf("election: guarded transaction of %q on %v: %w", c.leaderID, c.rows, err)
 }
 
-// readTerm takes the term from the reign that ctx carries for this election.
-func (c *reignClaim) readTerm(ctx context.Context) error {
+// readTerm takes the term from the reign that ctx carries for this election; nil: it carries none.
+func (c *reignClaim) readTerm(ctx context.Context) (*int64, error) {
 	if c.leaderID == "" {
-		return fmt.Errorf("%w: the ID is empty", ErrNotLeader)
+		return nil, fmt.Errorf("%w: the ID is empty", ErrNotLeader)
 	}
-	if c.reign, c.inTerm = leadershipIn(ctx, c.scope()); !c.inTerm {
+	reign, inTerm := leadershipIn(ctx, c.rows.Scope())
+	if !inTerm {
 		if other, ok := LeadershipFromContext(ctx); ok {
 			c.carried = fmt.Sprintf("the context carries %s, which is another election", other.describe())
 		}
-		return nil
+		return nil, nil
 	}
-	c.carried = fmt.Sprintf("the context carries %s, which has ended, or is of another server with a database of that name", c.reign.describe())
-	if !c.reign.holds(c.leaderID) || c.reign.Term > math.MaxInt64 {
-		return fmt.Errorf("%w: the context's reign is another member's", ErrNotLeader)
+	c.reign = reign
+	c.carried = fmt.Sprintf("the context carries %s, which has ended, or is of another server with a database of that name", reign.describe())
+	if !reign.holds(c.leaderID) || reign.Term > math.MaxInt64 {
+		return nil, fmt.Errorf("%w: the context's reign is another member's", ErrNotLeader)
 	}
-	return c.valid()
+	term := int64(reign.Term)
+	return &term, c.valid()
 }
 
+// valid refuses a reign that has passed to a copy of this process: the leader row names both alike.
 func (c *reignClaim) valid() error {
 	if c.reign.isCopys() {
 		return errCopied
@@ -158,23 +149,4 @@ func (c *reignClaim) valid() error {
 	return nil
 }
 
-// errCopied: the leader row names this process and its copy alike.
 var errCopied = fmt.Errorf("%w: the reign has passed to a copy of this process", ErrNotLeader)
-
-// condition is what the transaction holds in place.
-func (c *reignClaim) condition() dialect.Claim {
-	held, gate := c.leads(c.guardRow()), c.gate()
-	return dialect.Claim{
-		Table: c.quoted, Where: held.where, Args: held.args, Gate: gate.where, GateArgs: gate.args,
-		Name: c.election, Mark: "record",
-	}
-}
-
-// leads selects r if it holds what is claimed.
-func (c *reignClaim) leads(r row) row {
-	where, args := r.where+" AND "+c.dialect.ByteEqual("leader_id"), append(r.args, c.leaderID)
-	if c.inTerm {
-		where, args = where+" AND version = ?", append(args, int64(c.reign.Term))
-	}
-	return row{where, args}
-}

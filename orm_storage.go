@@ -74,7 +74,7 @@ func openORM(db *gorm.DB, tableName string) (*ORMStorage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the database handle: %w", err)
 	}
-	rows, err := openRows(pool, tableName)
+	rows, err := openRows(pool, tableName, "")
 	if err != nil {
 		return nil, err
 	}
@@ -93,13 +93,13 @@ func NewORMStorageFromSQLDB(backendDB *sql.DB, tableName string) (*ORMStorage, e
 }
 
 func openORMFromSQLDB(pool *sql.DB, tableName string) (*ORMStorage, error) {
-	rows, err := openRows(pool, tableName)
+	rows, err := openRows(pool, tableName, "")
 	if err != nil {
 		return nil, err
 	}
 	var db *gorm.DB
 	err = sqldb.Step(context.Background(), func(ctx context.Context) (err error) { // gorm asks the database for its version
-		db, err = gorm.Open(dialectorFor(rows.dialect, lentPool{pool, ctx}), &gorm.Config{Logger: logger.Discard})
+		db, err = gorm.Open(dialectorFor(rows.Dialect(), lentPool{pool, ctx}), &gorm.Config{Logger: logger.Discard})
 		return err
 	})
 	if err != nil {
@@ -155,7 +155,7 @@ func (s *ORMStorage) WithGuardTimeout(d time.Duration) *ORMStorage {
 // WithoutWakeUps is SQLStorage.WithoutWakeUps.
 func (s *ORMStorage) WithoutWakeUps() *ORMStorage {
 	c := *s
-	c.rows.asleep = true
+	c.rows = s.rows.asleep()
 	return &c
 }
 
@@ -169,7 +169,7 @@ func (s *ORMStorage) Update(ctx context.Context, record *Record, isLeaderChanged
 
 // Watch implements Watcher, as SQLStorage does.
 func (s *ORMStorage) Watch(ctx context.Context, changed func()) error {
-	return s.rows.watch(ctx, changed)
+	return s.rows.Watch(ctx, changed)
 }
 
 // GetMembers implements MemberStorage, as SQLStorage does.
@@ -205,4 +205,4 @@ func (s *ORMStorage) TxnWithLeaderLock(ctx context.Context, leaderID string, fc 
 	})
 }
 
-func (s *ORMStorage) scope() string { return s.rows.scope() }
+func (s *ORMStorage) scope() string { return s.rows.Scope() }

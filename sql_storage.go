@@ -52,19 +52,11 @@ var (
 //
 // The caller keeps db and closes it when all storages are done.
 func NewSQLStorage(db *sql.DB, tableName string) (*SQLStorage, error) {
-	rows, err := openRows(db, tableName)
+	rows, err := openRows(db, tableName, "")
 	if err != nil {
 		return nil, fmt.Errorf("election: open SQL storage: %w", err)
 	}
 	return &SQLStorage{rows: rows, guardTimeout: DefaultGuardTimeout}, nil
-}
-
-func openRows(db *sql.DB, tableName string) (electionRows, error) {
-	if db == nil {
-		return electionRows{}, errors.New("the database handle must not be nil")
-	}
-	table, err := openTable(db, tableName)
-	return electionRows{electionTable: table}, err
 }
 
 // NewInMemorySQLStorage returns the storage of the election named "" in the
@@ -98,11 +90,10 @@ func openInMemory(dbName, tableName string) (*SQLStorage, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	closeAll := func() error { return errors.Join(ignoreDone(keep.Close()), db.Close()) }
-	rows, err := openRows(db, tableName)
+	rows, err := openRows(db, tableName, dialect.MemoryIdentity(dbName))
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	rows.identity = dialect.MemoryIdentity(dbName)
 	return &SQLStorage{rows: rows, guardTimeout: DefaultGuardTimeout, close: closeAll}, nil
 }
 
@@ -141,7 +132,7 @@ func (s *SQLStorage) WithGuardTimeout(d time.Duration) *SQLStorage {
 // change. Others still hear of this member's changes, but on MariaDB and MySQL a little later.
 func (s *SQLStorage) WithoutWakeUps() *SQLStorage {
 	c := *s
-	c.rows.asleep = true
+	c.rows = s.rows.asleep()
 	return &c
 }
 
@@ -167,7 +158,7 @@ func (s *SQLStorage) Update(ctx context.Context, record *Record, isLeaderChanged
 // none, or more than one election is watched, and on a Galera cluster, it reads the
 // leader rows every 20 ms.
 func (s *SQLStorage) Watch(ctx context.Context, changed func()) error {
-	return s.rows.watch(ctx, changed)
+	return s.rows.Watch(ctx, changed)
 }
 
 // GetMembers implements MemberStorage: one statement, that looks at member rows
@@ -196,4 +187,4 @@ func (s *SQLStorage) Close() error {
 	return s.close()
 }
 
-func (s *SQLStorage) scope() string { return s.rows.scope() }
+func (s *SQLStorage) scope() string { return s.rows.Scope() }

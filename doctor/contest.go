@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sqlelect/election"
+	"github.com/sqlelect/election/internal/rows"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
@@ -57,8 +58,8 @@ func (e *examination) affected(ctx context.Context) finding {
 	}{
 		{"an update that fits", "UPDATE % SET version = 7 WHERE election = ? AND slot = 0 AND version = 1", []any{name}, 1},
 		{"an update that no longer fits", "UPDATE % SET version = 8 WHERE election = ? AND slot = 0 AND version = 1", []any{name}, 0},
-		{"an insert beside it", s.insertNew(), []any{rowID(), name, 1000}, 1},
-		{"an insert of what is there", s.insertNew(), []any{rowID(), name, 1000}, 0},
+		{"an insert beside it", s.insertNew(), []any{rows.NewID(), name, 1000}, 1},
+		{"an insert of what is there", s.insertNew(), []any{rows.NewID(), name, 1000}, 0},
 	} {
 		n, err := sqldb.Exec(ctx, e.db, s.sql(w.statement), w.args...)
 		if err != nil {
@@ -75,7 +76,7 @@ func (e *examination) affected(ctx context.Context) finding {
 
 // insertNew inserts a row unless it is there.
 func (s *site) insertNew() string {
-	return s.dialect.InsertNew + " % (id, leader_id, record, version, election, slot) VALUES (?, '', '', 0, ?, ?) " + s.dialect.SkipExisting
+	return s.dialect.InsertNew + " % " + rows.Columns + " VALUES (?, '', '', 0, ?, ?) " + s.dialect.SkipExisting
 }
 
 const (

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/sqlelect/election"
 	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/rows"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
@@ -143,14 +143,10 @@ func (s *site) sql(query string) string {
 	return strings.Replace(s.dialect.Rebind(query), "%", s.table, 1)
 }
 
-// rowID draws the id of a row where the library draws them, too: with two in a billion
-// taken, a clash is an error that somebody may see once.
-func rowID() int64 { return 100 + rand.Int64N(math.MaxInt32-100) }
-
 // entry writes a row of its own, as the work of a leader would.
 func (s *site) entry(ctx context.Context, q sqldb.Execer, name string) error {
-	_, err := q.ExecContext(ctx, s.sql("INSERT INTO % (id, leader_id, record, version, election, slot) VALUES (?, ?, ?, ?, ?, ?)"),
-		rowID(), "", "", 0, name, 0)
+	_, err := q.ExecContext(ctx, s.sql("INSERT INTO % "+rows.Columns+" VALUES (?, ?, ?, ?, ?, ?)"),
+		rows.NewID(), "", "", 0, name, 0)
 	return err
 }
 

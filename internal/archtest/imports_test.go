@@ -28,7 +28,7 @@ var (
 // (see isProgram) are not in it; they import what they like and nobody imports
 // them.
 var areas = []area{
-	{dir: ".", may: base},
+	{dir: ".", may: slices.Concat([]string{"internal/rows"}, base)},
 	{dir: "coord", may: slices.Concat(sibling, siblings, []string{"electionhttp", "electionprom"})},
 
 	{dir: "lock", may: sibling},
@@ -37,7 +37,7 @@ var areas = []area{
 	{dir: "eventlog", may: sibling},
 	{dir: "kv", may: slices.Concat(sibling, []string{"eventlog"})},
 	{dir: "clock", may: sibling},
-	{dir: "doctor", may: slices.Concat([]string{"."}, base)},
+	{dir: "doctor", may: slices.Concat([]string{".", "internal/rows"}, base)},
 	{dir: "electionhttp", may: []string{"."}},
 	{dir: "electionprom", may: []string{"."}},
 	{dir: "storagetest", may: []string{".", "internal/clock", "internal/sim"}},
@@ -46,6 +46,7 @@ var areas = []area{
 	{dir: "internal/clock"},
 	{dir: "internal/dialect"},
 	{dir: "internal/guard", may: []string{"internal/sqldb", "internal/dialect"}},
+	{dir: "internal/rows", may: base},
 	{dir: "internal/wakeup", may: []string{"internal/sqldb", "internal/dialect"}},
 	{dir: "internal/sqldb", may: []string{"internal/dialect", "internal/clock"}},
 	{dir: "internal/lease", may: base},

@@ -1,12 +1,14 @@
-package election
+package rows
 
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"math/rand/v2"
 	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
+	"github.com/sqlelect/election/internal/guard"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
@@ -23,14 +25,14 @@ import (
 // gateSlot is in no range of slots that is written for its place alone.
 const gateSlot = -1
 
-func (e electionRows) stripe(slot int) row {
+func (e Election) stripe(slot int) row {
 	return row{"election = ? AND slot = ?", []any{e.election, slot}}
 }
 
-func (e electionRows) gate() row { return e.stripe(gateSlot) }
+func (e Election) gateRow() row { return e.stripe(gateSlot) }
 
 // guardRow is what a guarded transaction holds in place.
-func (e electionRows) guardRow() row {
+func (e Election) guardRow() row {
 	if e.dialect.Stripes == 0 {
 		return e.leaderRow()
 	}
@@ -39,7 +41,7 @@ func (e electionRows) guardRow() row {
 
 // writeStripes puts the reign of c into all guard stripes that exist, and adds those
 // that this member's guarded transactions use. The leader row is written already, in tx.
-func (e electionRows) writeStripes(ctx context.Context, tx *sql.Tx, c change) error {
+func (e Election) writeStripes(ctx context.Context, tx *sql.Tx, c Change) error {
 	if grown, err := e.isGrown(ctx, tx); err != nil || !grown {
 		return err
 	}
@@ -49,7 +51,7 @@ func (e electionRows) writeStripes(ctx context.Context, tx *sql.Tx, c change) er
 		return err
 	}
 	for slot := firstStripe; slot < firstStripe+e.dialect.Stripes && err == nil; slot++ {
-		err = e.insertStripe(ctx, tx, slot, c.leaderID, c.term)
+		err = e.insertStripe(ctx, tx, slot, c.LeaderID, c.Term)
 	}
 	if err == nil {
 		err = e.insertStripe(ctx, tx, gateSlot, "", 0)
@@ -57,8 +59,8 @@ func (e electionRows) writeStripes(ctx context.Context, tx *sql.Tx, c change) er
 	return err
 }
 
-func (e electionRows) stripesUpdate(c change) dialect.Statement {
-	set, args := "UPDATE % SET leader_id = ?, version = ?", []any{c.leaderID, c.term}
+func (e Election) stripesUpdate(c Change) dialect.Statement {
+	set, args := "UPDATE % SET leader_id = ?, version = ?", []any{c.LeaderID, c.Term}
 	if e.dialect.Stripes > 0 { // also where the reign is the same, a row must change to be written
 		set, args = set+", record = ?", append(args, dialect.GuardToken())
 	}
@@ -67,15 +69,46 @@ func (e electionRows) stripesUpdate(c change) dialect.Statement {
 	}
 }
 
-func (e electionRows) insertStripe(ctx context.Context, tx *sql.Tx, slot int, leader string, term int64) error {
+func (e Election) insertStripe(ctx context.Context, tx *sql.Tx, slot int, leader string, term int64) error {
 	_, err := e.insertRow(ctx, tx, e.stripe(slot), newRow{
 		"id": nil, "leader_id": leader, "version": term, "record": "", "election": e.election, "slot": slot,
 	})
 	return err
 }
 
-// hasStripes returns the error of every guarded transaction, if any.
-func (e electionRows) hasStripes(ctx context.Context) error {
+// Guardable returns the error of every guarded transaction, if any.
+func (e Election) Guardable(ctx context.Context) error {
+	return errors.Join(e.usable(ctx), e.hasStripes(ctx))
+}
+
+// Run runs fn in a transaction that is guarded by claim, and commits only if leaderID leads, in
+// that term unless it is nil. Of claim it fills in Condition and Mend.
+func (e Election) Run(ctx context.Context, leaderID string, term *int64, claim guard.Claim, fn func(context.Context, *sql.Tx) error) error {
+	claim.Condition = func() dialect.Claim {
+		held, gate := e.leads(e.guardRow(), leaderID, term), e.gateRow()
+		return dialect.Claim{
+			Table: e.quoted, Name: e.election, Mark: "record",
+			Where: held.where, Args: held.args, Gate: gate.where, GateArgs: gate.args,
+		}
+	}
+	if e.dialect.Stripes > 0 {
+		claim.Mend = func(ctx context.Context) (bool, error) {
+			return e.mendStripes(ctx, e.leads(e.leaderRow(), leaderID, term))
+		}
+	}
+	return e.guards().Run(ctx, &claim, fn)
+}
+
+// leads selects r if leaderID leads, in that term unless it is nil.
+func (e Election) leads(r row, leaderID string, term *int64) row {
+	where, args := r.where+" AND "+e.dialect.ByteEqual("leader_id"), append(r.args, leaderID)
+	if term != nil {
+		where, args = where+" AND version = ?", append(args, *term)
+	}
+	return row{where, args}
+}
+
+func (e Election) hasStripes(ctx context.Context) error {
 	if e.dialect.Stripes == 0 {
 		return nil
 	}
@@ -91,16 +124,16 @@ func (e electionRows) hasStripes(ctx context.Context) error {
 //
 // It writes the leader row: so of this and a change of leader on another node only
 // one is committed, or the later one has seen the earlier one's.
-func (e electionRows) mendStripes(ctx context.Context, leads row) (mended bool, err error) {
+func (e Election) mendStripes(ctx context.Context, leads row) (mended bool, err error) {
 	options := e.txOptions(lockWait(ctx))
 	err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
 		n, err := sqldb.Exec(ctx, tx, e.sql("UPDATE % SET record = ? WHERE "+leads.where), append([]any{dialect.GuardToken()}, leads.args...)...)
 		if mended = n == 1; err != nil || !mended {
 			return err
 		}
-		var c change
+		var c Change
 		query, args := e.dialect.Fresh("SELECT leader_id, version FROM % WHERE "+leads.where, leads.args...)
-		if err := tx.QueryRowContext(ctx, e.sql(query), args...).Scan(&c.leaderID, &c.term); err != nil {
+		if err := tx.QueryRowContext(ctx, e.sql(query), args...).Scan(&c.LeaderID, &c.Term); err != nil {
 			return err
 		}
 		return e.writeStripes(ctx, tx, c)
@@ -110,7 +143,7 @@ func (e electionRows) mendStripes(ctx context.Context, leads row) (mended bool, 
 
 // gated is how the transactions of a change of leader are begun: each after the first
 // one closes the gate before. Open, called in the end, opens it again.
-func (e electionRows) gated(options sqldb.TxOptions) (_ sqldb.TxOptions, open func(context.Context)) {
+func (e Election) gated(options sqldb.TxOptions) (_ sqldb.TxOptions, open func(context.Context)) {
 	prepare, token, tries := options.Prepare, dialect.GuardToken(), 0
 	if e.dialect.Stripes == 0 || prepare == nil {
 		return options, func(context.Context) {}
@@ -131,8 +164,8 @@ func (e electionRows) gated(options sqldb.TxOptions) (_ sqldb.TxOptions, open fu
 }
 
 // setGate leaves text in the gate, if it holds what is told, or whatever it holds.
-func (e electionRows) setGate(ctx context.Context, q sqldb.Execer, text, held string) error {
-	r := e.gate()
+func (e Election) setGate(ctx context.Context, q sqldb.Execer, text, held string) error {
+	r := e.gateRow()
 	if held != "" {
 		r = row{r.where + " AND record = ?", append(r.args, held)}
 	}

@@ -1,4 +1,4 @@
-package election
+package rows
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 )
 
 // bell rings at changes of this election's leader.
-func (e electionRows) bell() wakeup.Bell {
+func (e Election) bell() wakeup.Bell {
 	leader := e.leaderRow()
 	return wakeup.Bell{DB: e.db, Dialect: e.dialect, Identity: e.identity, Subject: dialect.Subject{
 		Table: e.quoted, Name: e.election, Where: leader.where, Args: leader.args, HolderColumn: "leader_id", NumberColumn: "version",
@@ -18,12 +18,12 @@ func (e electionRows) bell() wakeup.Bell {
 }
 
 // announce tells watchers of a change of leader that has been committed.
-func (e electionRows) announce(c change) {
-	if !c.newLeader {
+func (e Election) announce(c Change) {
+	if !c.NewLeader {
 		return
 	}
-	reign := dialect.Holding{Holder: c.leaderID, Number: c.term}
-	if c.leaderID == "" {
+	reign := dialect.Holding{Holder: c.LeaderID, Number: c.Term}
+	if c.LeaderID == "" {
 		e.led.Delete(e.election)
 	} else {
 		e.led.Store(e.election, reign)
@@ -34,8 +34,9 @@ func (e electionRows) announce(c change) {
 // errAsleep: the program wants no wake-ups.
 var errAsleep = fmt.Errorf("%w: wake-ups are switched off (WithoutWakeUps)", errors.ErrUnsupported)
 
-// watch is Watcher.Watch.
-func (e electionRows) watch(ctx context.Context, changed func()) error {
+// Watch calls changed when it has begun to watch and at each change of leader, until ctx ends or the
+// connection breaks. It blocks. Changed must not.
+func (e Election) Watch(ctx context.Context, changed func()) error {
 	err := errAsleep
 	if !e.asleep {
 		err = e.usable(ctx)

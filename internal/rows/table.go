@@ -1,6 +1,17 @@
-package election
+// Package rows keeps elections in one table of an SQL database. It knows the columns and every statement on
+// them. It speaks of leader IDs, texts, versions and terms, and never of what a text means: that is the
+// record of an election, or the entry of a member, to the package above.
+//
+//	Table          one table, its engine, and what is known of both
+//	Election       the rows of one election: the record row, the leader row, guard rows, member rows
+//	Change         what replaces a record, with the leader row or without
+//	MemberChange   what replaces the entry of one member
+//
+// Every writer of several rows writes them in one order: leader row, guard rows, member row, record row.
+package rows
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -33,9 +44,19 @@ const (
 
 const maxElectionName = 191 // bytes; what a key column holds on every engine
 
-// electionTable is one table and all that is known about it. Storages on it,
-// for any number of elections, share one.
-type electionTable struct {
+// Columns are all that a row has, in an INSERT's words.
+const Columns = "(id, leader_id, record, version, election, slot)"
+
+var (
+	// ErrConflict: another version is stored. Nothing was written.
+	ErrConflict = errors.New("election: record version conflict")
+	// ErrSchema: the table lacks a column or key, and the user may not add it.
+	ErrSchema = errors.New("election: table schema is incomplete")
+)
+
+// Table is one table and all that is known about it. Storages on it,
+// for any number of elections, share one. Safe for concurrent use.
+type Table struct {
 	db       *sql.DB
 	dialect  *dialect.Dialect
 	name     string // as the user gave it
@@ -44,23 +65,33 @@ type electionTable struct {
 	// grown is set once the columns election and slot are known to exist. While
 	// it is not, only the election named "" works.
 	grown atomic.Bool
-	// led holds, by election, the Reign that was last acquired through this table
+	// led holds, by election, the dialect.Holding that was last acquired through this table
 	// and not released through it.
 	led sync.Map
 	// removes is set once rows are known to be this user's to remove, as those of
 	// members that leave have to be.
 	removes atomic.Bool
 	shared  shared
+	picture func([]Entry) any
 	turns   *guard.Turns // at the one lock for all that write, where there is one
 	last    *sql.Stmt    // of dialect.Last
 }
 
-// openTable detects the engine, and creates or grows the table where needed, in as few
+// Options are what a Table is told of by whoever opens it.
+type Options struct {
+	Name     string // of the table
+	Identity string // of the database; "": it is asked
+	// Picture makes what AllMembers returns out of the member rows of an election. Those who ask at the
+	// same time share it.
+	Picture func([]Entry) any
+}
+
+// Open detects the engine, and creates or grows the table where needed, in as few
 // round trips as that takes. Each of them may take as long as sqldb.RetryLimit: so it goes
 // on for as long as it comes on.
-func openTable(db *sql.DB, name string) (t *electionTable, err error) {
-	if name == "" {
-		name = TableNameElection
+func Open(db *sql.DB, options Options) (t *Table, err error) {
+	if db == nil {
+		return nil, errors.New("the database handle must not be nil")
 	}
 	ctx := context.Background()
 	err = sqldb.OnLiveConn(db, func() error {
@@ -69,7 +100,7 @@ func openTable(db *sql.DB, name string) (t *electionTable, err error) {
 			return err
 		}
 		defer func() { _ = conn.Close() }() // fails for one that was used up
-		t, err = openTableOn(ctx, db, conn, name)
+		t, err = openOn(ctx, db, conn, options)
 		return err
 	})
 	if err != nil {
@@ -79,7 +110,7 @@ func openTable(db *sql.DB, name string) (t *electionTable, err error) {
 	return t, sqldb.Step(ctx, func(ctx context.Context) error { return t.prepareLast(ctx) })
 }
 
-func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (*electionTable, error) {
+func openOn(ctx context.Context, db *sql.DB, conn *sql.Conn, options Options) (*Table, error) {
 	var d *dialect.Dialect
 	err := sqldb.Step(ctx, func(ctx context.Context) (err error) {
 		if d, err = dialect.DetectOn(ctx, conn); err == nil {
@@ -90,10 +121,10 @@ func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (
 	if err != nil {
 		return nil, err
 	}
-	if err := d.CheckIdentifier(name); err != nil {
+	if err := d.CheckIdentifier(options.Name); err != nil {
 		return nil, fmt.Errorf("table name %w", err)
 	}
-	t := &electionTable{db: db, dialect: d, name: name}
+	t := &Table{db: db, dialect: d, name: options.Name, picture: options.Picture}
 	t.share()
 	if d.OneWriter {
 		t.turns = guard.NewTurns()
@@ -109,14 +140,14 @@ func openTableOn(ctx context.Context, db *sql.DB, conn *sql.Conn, name string) (
 	default:
 		return nil, err
 	}
-	t.identity, t.quoted = seen.Identity, sqldb.Qualified(d, seen, name)
+	t.identity, t.quoted = cmp.Or(options.Identity, seen.Identity), sqldb.Qualified(d, seen, t.name)
 	return t, sqldb.Step(ctx, func(ctx context.Context) error {
 		return d.CheckLocks(ctx, db, conn, t.quoted, " (id, leader_id, version) VALUES (?, '', 0)")
 	})
 }
 
 // prepareLast prepares a statement that goes when the table is not used any more.
-func (t *electionTable) prepareLast(ctx context.Context) (err error) {
+func (t *Table) prepareLast(ctx context.Context) (err error) {
 	if t.last, err = t.dialect.Last(ctx, t.db); t.last != nil {
 		runtime.AddCleanup(t, func(last *sql.Stmt) { go last.Close() }, t.last) // which may wait for a connection
 	}
@@ -124,12 +155,15 @@ func (t *electionTable) prepareLast(ctx context.Context) (err error) {
 }
 
 // guards runs guarded transactions on the table.
-func (t *electionTable) guards() *guard.Database {
+func (t *Table) guards() *guard.Database {
 	return &guard.Database{DB: t.db, Dialect: t.dialect, Identity: t.identity, Turns: t.turns, Last: t.last}
 }
 
-// schema is DO's columns and those that tell elections apart.
-func (t *electionTable) schema() sqldb.Table {
+// Dialect is the engine's.
+func (t *Table) Dialect() *dialect.Dialect { return t.dialect }
+
+// schema is the columns of an older version's table, and those that tell elections apart.
+func (t *Table) schema() sqldb.Table {
 	types := t.dialect.Types
 	return sqldb.Table{
 		Name: t.name,
@@ -147,7 +181,7 @@ func (t *electionTable) schema() sqldb.Table {
 
 // isGrown looks again where it has to: a member that may alter the table can
 // have come since, and its guard rows count from then on.
-func (t *electionTable) isGrown(ctx context.Context, q sqldb.Execer) (bool, error) {
+func (t *Table) isGrown(ctx context.Context, q sqldb.Execer) (bool, error) {
 	if t.grown.Load() {
 		return true, nil
 	}
@@ -163,7 +197,7 @@ func (t *electionTable) isGrown(ctx context.Context, q sqldb.Execer) (bool, erro
 }
 
 // write runs statement, which writes rows. It tries again as sqldb.Retry does.
-func (t *electionTable) write(ctx context.Context, statement func(q sqldb.Execer) error) error {
+func (t *Table) write(ctx context.Context, statement func(q sqldb.Execer) error) error {
 	return t.turns.Own(func() error {
 		return sqldb.Retry(ctx, func() error { return sqldb.OnConn(ctx, t.db, t.dialect, statement) })
 	})
@@ -171,7 +205,7 @@ func (t *electionTable) write(ctx context.Context, statement func(q sqldb.Execer
 
 // mayRemove returns an error wrapping errors.ErrUnsupported when rows cannot be
 // removed from the table.
-func (t *electionTable) mayRemove(ctx context.Context) error {
+func (t *Table) mayRemove(ctx context.Context) error {
 	if t.removes.Load() {
 		return nil
 	}
@@ -193,7 +227,7 @@ func (t *electionTable) mayRemove(ctx context.Context) error {
 }
 
 // schemaError says which SQL makes named elections possible.
-func (t *electionTable) schemaError(ctx context.Context) error {
+func (t *Table) schemaError(ctx context.Context) error {
 	missing, err := sqldb.Missing(ctx, t.db, t.dialect, t.schema())
 	if err != nil {
 		return err
@@ -202,11 +236,6 @@ func (t *electionTable) schemaError(ctx context.Context) error {
 		ErrSchema, t.name, strings.Join(missing, "; "))
 }
 
-// sql fills the table's name in for % and the engine's placeholders for ?.
-func (t *electionTable) sql(query string) string {
-	return strings.Replace(t.dialect.Rebind(query), "%", t.quoted, 1)
-}
-
-// rowID draws the id of a new row of a named election. A clash with another
+// NewID draws the id of a new row of a named election. A clash with another
 // row is found by looking, and drawn again.
-func rowID() int64 { return firstID + rand.Int64N(math.MaxInt32-firstID) }
+func NewID() int64 { return firstID + rand.Int64N(math.MaxInt32-firstID) }

@@ -1,4 +1,4 @@
-package election
+package rows
 
 import (
 	"fmt"
@@ -19,9 +19,8 @@ func TestWatchHearsBothHalvesOfAHandOver(t *testing.T) {
 		if db.Engine != "mysql" {
 			t.Skip("it notifies of each change")
 		}
-		s, err := NewSQLStorage(db.Open(t), "")
-		require.NoError(t, err)
-		require.NoError(t, s.Update(t.Context(), &Record{LeaderID: "p0", Term: 1}, true))
+		e := mustOpen(t, db.Open(t)).Election("")
+		require.NoError(t, e.Update(t.Context(), Change{LeaderID: "p0", Text: "{}", Term: 1, NewLeader: true}))
 		others := db.Open(t)
 		conn, err := others.Conn(t.Context())
 		require.NoError(t, err)
@@ -31,11 +30,11 @@ func TestWatchHearsBothHalvesOfAHandOver(t *testing.T) {
 			require.NoError(t, err)
 		}
 		lock := func(i int) dialect.HoldingLock { // as the processes of its leaders would
-			return s.rows.dialect.HoldingLock(s.rows.bell().Subject, dialect.Holding{Holder: fmt.Sprint("p", i), Number: int64(i + 1)})
+			return e.dialect.HoldingLock(e.bell().Subject, dialect.Holding{Holder: fmt.Sprint("p", i), Number: int64(i + 1)})
 		}
 		exec(lock(0).Take)
 		rings := make(chan struct{}, 100)
-		go func() { _ = s.Watch(t.Context(), func() { rings <- struct{}{} }) }()
+		go func() { _ = e.Watch(t.Context(), func() { rings <- struct{}{} }) }()
 		hear := func(what string) {
 			select {
 			case <-rings:

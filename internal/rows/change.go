@@ -1,58 +1,68 @@
-package election
+package rows
 
 import (
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/sqlelect/election/internal/dialect"
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// apply writes change, unless err is not nil.
-func (e electionRows) apply(ctx context.Context, change change, err error) error {
+// Update replaces the record, if it still has the version of c; with a new leader, the leader row too. It
+// returns an error that wraps ErrConflict if another version is stored. It is one statement for a
+// renewal, one transaction for everything else, and retries as Get does.
+func (e Election) Update(ctx context.Context, c Change) error {
+	err := e.usable(ctx)
+	if err == nil && c.Member.ID != "" {
+		err = e.keepsApart(ctx)
+	}
 	switch {
 	case err != nil:
-	case change.newLeader || change.version == 0 || change.member.id != "":
-		err = e.applyWhole(ctx, change)
+	case c.NewLeader || c.Version == 0 || c.Member.ID != "":
+		err = e.applyWhole(ctx, c)
 		class := dialect.Classify(err)
 		if errors.Is(err, errors.ErrUnsupported) || class.Undone() || class == dialect.Stale || class == dialect.Conflict {
-			err = e.applyStepwise(ctx, change)
+			err = e.applyStepwise(ctx, c)
 		}
 	default:
-		err = e.renewRecord(ctx, change)
+		err = e.renewRecord(ctx, c)
 	}
 	if dialect.NoRoom(err) {
 		err = fmt.Errorf("the columns of the table cannot hold it as it is: %w", err)
 	}
 	if err != nil {
-		return fmt.Errorf("election: update %v from version %d: %w", e, change.version, err)
+		return e.Updating(c.Version, err)
 	}
 	return nil
+}
+
+// Updating says of err that it came in the way of Update.
+func (e Election) Updating(version int64, err error) error {
+	return fmt.Errorf("election: update %v from version %d: %w", e, version, err)
 }
 
 // applyWhole sends a change of leader as a whole, in one round trip, while nobody is in its
 // way. Its error wraps errors.ErrUnsupported where that cannot be done, or some row is missing,
 // and is of class Retry where somebody is, or Stale, or Conflict where a new row's key is taken;
 // nothing is changed then, but that empty rows may be there.
-func (e electionRows) applyWhole(ctx context.Context, c change) error {
-	if !c.newLeader || !e.grown.Load() {
+func (e Election) applyWhole(ctx context.Context, c Change) error {
+	if !c.NewLeader || !e.grown.Load() {
 		return errors.ErrUnsupported
 	}
 	var statements []dialect.Statement // in the order of replace
-	if c.version == 0 {
+	if c.Version == 0 {
 		statements = append(statements, e.rowInsert(leaderRowID, leaderSlot), e.rowInsert(recordRowID, recordSlot))
 	}
 	statements = append(statements, e.leaderUpdate(c), e.stripesUpdate(c))
 	switch {
-	case c.member.id == "":
-	case c.member.from == nil:
-		statements = append(statements, e.memberInsert(c.member))
+	case c.Member.ID == "":
+	case c.Member.From == nil:
+		statements = append(statements, e.memberInsert(c.Member))
 	default:
-		statements = append(statements, e.memberUpdate(c.member))
+		statements = append(statements, e.memberUpdate(c.Member))
 	}
 	err := sqldb.Transact(ctx, e.db, e.dialect, dialect.Transaction{
 		Table: e.quoted, Name: e.election, Statements: append(statements, e.recordUpdate(c)),
@@ -63,8 +73,8 @@ func (e electionRows) applyWhole(ctx context.Context, c change) error {
 	return err
 }
 
-func (e electionRows) applyStepwise(ctx context.Context, c change) error {
-	if c.version == 0 {
+func (e Election) applyStepwise(ctx context.Context, c Change) error {
+	if c.Version == 0 {
 		if err := sqldb.Retry(ctx, func() error {
 			return sqldb.OnConn(ctx, e.db, e.dialect, func(q sqldb.Execer) error { return e.uncreated(ctx, q) })
 		}); err != nil {
@@ -75,12 +85,12 @@ func (e electionRows) applyStepwise(ctx context.Context, c change) error {
 	options := e.txOptions(wait)
 	options.Committed = func() { e.announce(c) }
 	open := func(context.Context) {}
-	if c.newLeader {
+	if c.NewLeader {
 		options, open = e.gated(options)
 	}
 	err := e.inTx(ctx, options, func(tx *sql.Tx) error {
 		first := func() error { return e.dialect.Bound(ctx, tx, wait) }
-		if c.newLeader || c.version == 0 {
+		if c.NewLeader || c.Version == 0 {
 			first = func() error { return e.dialect.Gate(ctx, tx, e.quoted, e.election, wait) }
 		}
 		if err := first(); err != nil {
@@ -95,8 +105,8 @@ func (e electionRows) applyStepwise(ctx context.Context, c change) error {
 // renewRecord is one statement and touches one row, so that it neither waits for
 // guarded transactions nor holds them up; or it is part of a statement that skips the
 // rows that it would have to wait for.
-func (e electionRows) renewRecord(ctx context.Context, c change) error {
-	renewed, err := e.renewTogether(ctx, renewal{e.election, recordSlot, c.version, c.version + 1, c.leaderID, c.text})
+func (e Election) renewRecord(ctx context.Context, c Change) error {
+	renewed, err := e.renewTogether(ctx, renewal{e.election, recordSlot, c.Version, c.Version + 1, c.LeaderID, c.Text})
 	if renewed || err != nil {
 		return err
 	}
@@ -105,14 +115,14 @@ func (e electionRows) renewRecord(ctx context.Context, c change) error {
 
 // txOptions are for a transaction that writes several rows, and waits for wait at
 // most.
-func (e electionRows) txOptions(wait time.Duration) sqldb.TxOptions {
+func (e Election) txOptions(wait time.Duration) sqldb.TxOptions {
 	return sqldb.TxOptions{
 		Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait, Savepoint: e.dialect.Savepoint,
 	}
 }
 
 // inTx is sqldb.InTx for a transaction of the elections' own.
-func (t *electionTable) inTx(ctx context.Context, options sqldb.TxOptions, body func(*sql.Tx) error) error {
+func (t *Table) inTx(ctx context.Context, options sqldb.TxOptions, body func(*sql.Tx) error) error {
 	return t.turns.Own(func() error { return sqldb.InTx(ctx, t.db, options, body) })
 }
 
@@ -127,53 +137,31 @@ func lockWait(ctx context.Context) time.Duration {
 	return wait * 9 / 10
 }
 
-// change is an Update with everything in the form in which it is stored.
-type change struct {
-	leaderID  string
-	text      any
-	version   int64 // the stored one, to be replaced by version + 1
-	term      int64
-	newLeader bool
-	member    memberChange
-}
-
-func newChange(r *Record, isLeaderChanged bool) (c change, err error) {
-	if r == nil {
-		return c, errors.New("record must not be nil")
-	}
-	c = change{leaderID: r.LeaderID, version: r.Version, newLeader: isLeaderChanged}
-	switch {
-	case r.Version < 0 || r.Version == math.MaxInt64:
-		return c, fmt.Errorf("Version must be at least 0 and below the largest int64, is %d", r.Version)
-	case r.Term > math.MaxInt64:
-		return c, fmt.Errorf("Term must fit into an int64, is %d", r.Term)
-	}
-	if err := checkText("LeaderID", r.LeaderID, maxIDBytes); err != nil {
-		return c, err
-	}
-	c.term = int64(r.Term)
-	if r.Term == 0 {
-		c.term = r.Version + 1 // as members that know no terms number them
-	}
-	c.text, err = r.Value()
-	return c, err
+// Change replaces a record.
+type Change struct {
+	LeaderID  string
+	Text      any   // a string, or what a driver takes for one
+	Version   int64 // the stored one, to be replaced by Version + 1
+	Term      int64
+	NewLeader bool         // the leader row is written, too
+	Member    MemberChange // in the same transaction
 }
 
 // replace writes every row that c concerns, in the order that all writers of
 // this table keep: leader row, guard rows, member row, record row last, so that
 // nobody's renewal waits for a change that itself waits for a guarded transaction.
-func (e electionRows) replace(ctx context.Context, tx *sql.Tx, c change) error {
-	if c.version == 0 {
+func (e Election) replace(ctx context.Context, tx *sql.Tx, c Change) error {
+	if c.Version == 0 {
 		if err := e.create(ctx, tx); err != nil {
 			return err
 		}
 	}
-	if c.newLeader {
+	if c.NewLeader {
 		if err := e.writeLeader(ctx, tx, c); err != nil {
 			return err
 		}
 	}
-	if err := e.writeMember(ctx, tx, c.member); err != nil {
+	if err := e.writeMember(ctx, tx, c.Member); err != nil {
 		return err
 	}
 	return e.writeRecord(ctx, tx, c)
@@ -182,7 +170,7 @@ func (e electionRows) replace(ctx context.Context, tx *sql.Tx, c change) error {
 // create inserts both rows where they are missing, as they are before any
 // Update. Insert first, lock later: locking a row that is not there makes two
 // creators deadlock on some engines.
-func (e electionRows) create(ctx context.Context, tx *sql.Tx) error {
+func (e Election) create(ctx context.Context, tx *sql.Tx) error {
 	if err := e.insert(ctx, tx, leaderRowID, leaderSlot, "", 0); err != nil {
 		return err
 	}
@@ -191,21 +179,21 @@ func (e electionRows) create(ctx context.Context, tx *sql.Tx) error {
 	}
 	err := e.insert(ctx, tx, recordRowID, recordSlot, "", 0)
 	if dialect.Classify(err) == dialect.Conflict {
-		return fmt.Errorf("%w: %w", ErrRecordConflict, err)
+		return fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
 }
 
-// uncreated returns ErrRecordConflict if the record is there, as it is after any Update.
+// uncreated returns ErrConflict if the record is there, as it is after any Update.
 // Members that come to an empty table all try to create the record, and all but one in
 // vain: that shall cost them little, and the one no time, as transactions that write the
 // same rows only to lose wait for each other on every engine.
-func (e electionRows) uncreated(ctx context.Context, q sqldb.Execer) error {
+func (e Election) uncreated(ctx context.Context, q sqldb.Execer) error {
 	r := e.recordRow()
 	r.where += " AND version > 0"
 	n, err := e.count(ctx, q, r)
 	if err == nil && n > 0 {
-		err = fmt.Errorf("it was created meanwhile: %w", ErrRecordConflict)
+		err = fmt.Errorf("it was created meanwhile: %w", ErrConflict)
 	}
 	return err
 }
@@ -216,10 +204,10 @@ var errRowMissing = fmt.Errorf("the leader row is missing: %w", errors.ErrUnsupp
 // writeLeader puts the new reign where guarded transactions look for it: into
 // the leader row and every guard row that exists, whatever this member's own
 // guarded transactions would use.
-func (e electionRows) writeLeader(ctx context.Context, tx *sql.Tx, c change) error {
+func (e Election) writeLeader(ctx context.Context, tx *sql.Tx, c Change) error {
 	err := e.exec(ctx, tx, e.leaderUpdate(c))
 	if errors.Is(err, errRowMissing) {
-		err = e.insert(ctx, tx, leaderRowID, leaderSlot, c.leaderID, c.term)
+		err = e.insert(ctx, tx, leaderRowID, leaderSlot, c.LeaderID, c.Term)
 	}
 	if err != nil {
 		return err
@@ -227,37 +215,27 @@ func (e electionRows) writeLeader(ctx context.Context, tx *sql.Tx, c change) err
 	return e.writeStripes(ctx, tx, c)
 }
 
-func (e electionRows) leaderUpdate(c change) dialect.Statement {
+func (e Election) leaderUpdate(c Change) dialect.Statement {
 	r := e.leaderRow()
 	return dialect.Statement{
-		Write: "UPDATE % SET leader_id = ?, version = ?", Args: []any{c.leaderID, c.term}, Where: r.where, Rows: r.args,
+		Write: "UPDATE % SET leader_id = ?, version = ?", Args: []any{c.LeaderID, c.Term}, Where: r.where, Rows: r.args,
 		Missed: errRowMissing,
 	}
 }
 
-func (e electionRows) writeRecord(ctx context.Context, q sqldb.Execer, c change) error {
+func (e Election) writeRecord(ctx context.Context, q sqldb.Execer, c Change) error {
 	return e.exec(ctx, q, e.recordUpdate(c))
 }
 
 // recordUpdate replaces the record row if it still holds the version that c
 // replaces. The version changes with every write, so that engines that count
 // changed rows and those that count matched rows agree.
-func (e electionRows) recordUpdate(c change) dialect.Statement {
+func (e Election) recordUpdate(c Change) dialect.Statement {
 	r := e.recordRow()
-	version, args := e.dialect.Written("id", c.version+1, writtenTexts(c.leaderID, c.text)...)
+	version, args := e.dialect.Written("id", c.Version+1, writtenTexts(c.LeaderID, c.Text)...)
 	return dialect.Statement{
 		Write: e.dialect.BoundedWrite + "UPDATE % SET leader_id = ?, record = ?, version = " + version,
-		Args:  append([]any{c.leaderID, c.text}, args...),
-		Where: r.where + " AND version = ?", Rows: append(r.args, c.version), Missed: ErrRecordConflict,
+		Args:  append([]any{c.LeaderID, c.Text}, args...),
+		Where: r.where + " AND version = ?", Rows: append(r.args, c.Version), Missed: ErrConflict,
 	}
-}
-
-// exec runs s alone.
-func (e electionRows) exec(ctx context.Context, q sqldb.Execer, s dialect.Statement) error {
-	query, args := s.Query()
-	n, err := sqldb.Exec(ctx, q, e.sql(query), e.dialect.Args(args...)...)
-	if err == nil && n == 0 {
-		err = s.Missed
-	}
-	return err
 }

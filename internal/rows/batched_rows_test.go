@@ -1,7 +1,8 @@
-package election
+package rows
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"sync"
 	"testing"
@@ -21,18 +22,17 @@ func TestRenewalsTogetherAreOneStatement(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
 		handle, statements := db.OpenCounted(t)
-		s, err := NewSQLStorage(handle, "")
-		require.NoError(t, err)
-		if s.rows.shared.renewals == nil {
+		table := mustOpen(t, handle)
+		if table.shared.renewals == nil {
 			t.Skip("the engine has no such statement")
 		}
-		shard := s.Election("shard")
-		require.NoError(t, shard.Update(t.Context(), &Record{LeaderID: "a", Term: 1}, true))
+		shard := table.Election("shard")
+		require.NoError(t, shard.Update(t.Context(), Change{LeaderID: "a", Text: "{}", Term: 1, NewLeader: true}))
 		statements.Take()
 		renew := func(version int64) bool {
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
-			renewed, err := s.rows.renew(ctx, []renewal{{"shard", recordSlot, version, version + 1, "a", "{}"}})
+			renewed, err := table.renew(ctx, []renewal{{"shard", recordSlot, version, version + 1, "a", "{}"}})
 			return err == nil && renewed[0]
 		}
 		require.True(t, renew(1))
@@ -40,9 +40,9 @@ func TestRenewalsTogetherAreOneStatement(t *testing.T) {
 		reader := dbtest.Begin(t, db.Open(t), "SELECT COUNT(*) FROM election")
 		renewed := renew(2)
 		reader.Commit()
-		r, err := shard.Get(t.Context())
+		found, err := shard.Get(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, renewed, r.Version == 3)
+		require.Equal(t, renewed, found.Record.Version == 3)
 	})
 }
 
@@ -53,23 +53,21 @@ func TestRenewalsTogether(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
 		handle, statements := db.OpenCounted(t)
-		s, err := NewSQLStorage(handle, "")
-		require.NoError(t, err)
+		table := mustOpen(t, handle)
 		const n = 40
-		records, own := make([]*Record, n), make([]*Member, n)
-		storages := make([]*SQLStorage, n)
+		changes, all := make([]Change, n), make([]Election, n)
+		first, second := int64(1), int64(2)
 		for i := range n {
-			storages[i] = s.Election(fmt.Sprintf("shard '%02d", i))
+			all[i] = table.Election(fmt.Sprintf("shard '%02d", i))
 			if i == 0 {
-				storages[i] = s
+				all[i] = table.Election("")
 			}
-			own[i] = &Member{ID: "f", Nonce: "n", Renewals: 1}
-			records[i] = &Record{LeaderID: "a", Term: 1}
-			require.NoError(t, storages[i].UpdateWithMember(t.Context(), records[i], true, nil, own[i]))
-			records[i].Version = 1
+			changes[i] = Change{LeaderID: "a", Text: `{"leader_id":"a"}`, Term: 1, NewLeader: true, Member: MemberChange{ID: "f", To: &first, Text: "1"}}
+			require.NoError(t, all[i].Update(t.Context(), changes[i]))
+			changes[i].Version, changes[i].NewLeader, changes[i].Member = 1, false, MemberChange{}
 		}
 		const stale, locked = 7, 11
-		records[stale].Version = 5
+		changes[stale].Version = 5
 		lock := "UPDATE election SET version = version WHERE election = 'shard ''11'"
 		if db.Engine == "sqlite" { // which locks all or nothing
 			lock = "SELECT 1"
@@ -77,7 +75,7 @@ func TestRenewalsTogether(t *testing.T) {
 		txn := dbtest.Begin(t, db.Open(t), lock)
 		statements.Take()
 		ctx := batch.WithWait(t.Context(), time.Second)
-		_, _, err = s.rows.shared.renewals.Do(ctx, renewal{}) // company
+		_, _, err := table.shared.renewals.Do(ctx, renewal{}) // company
 		require.NoError(t, err)
 		errs := make([]error, 2*n)
 		var renewing, freed sync.WaitGroup
@@ -86,11 +84,9 @@ func TestRenewalsTogether(t *testing.T) {
 			if i == locked {
 				running = &freed
 			}
-			running.Go(func() { errs[i] = storages[i].Update(ctx, records[i], false) })
+			running.Go(func() { errs[i] = all[i].Update(ctx, changes[i]) })
 			running.Go(func() {
-				after := *own[i]
-				after.Renewals++
-				errs[n+i] = storages[i].UpdateMember(ctx, own[i], &after)
+				errs[n+i] = all[i].UpdateMember(ctx, MemberChange{ID: "f", From: &first, To: &second, Text: "2"})
 			})
 		}
 		renewing.Wait()
@@ -99,7 +95,7 @@ func TestRenewalsTogether(t *testing.T) {
 		freed.Wait()
 		for i, err := range errs {
 			if i == stale {
-				require.ErrorIs(t, err, ErrRecordConflict)
+				require.ErrorIs(t, err, ErrConflict)
 				continue
 			}
 			require.NoError(t, err, "%d", i)
@@ -112,18 +108,17 @@ func TestRenewalsTogether(t *testing.T) {
 		for i := range n {
 			reading.Go(func() {
 				for range 2 {
-					r, err := storages[i].Get(ctx)
+					found, err := all[i].Get(ctx)
 					assert.NoError(t, err)
 					version := int64(2)
 					if i == stale {
 						version = 1
 					}
-					assert.Equal(t, version, r.Version)
-					assert.Equal(t, "a", r.LeaderID)
-					members, err := storages[i].GetMembers(ctx)
+					assert.Equal(t, version, found.Record.Version)
+					assert.Equal(t, "a", found.Record.LeaderID)
+					members, err := all[i].AllMembers(ctx)
 					assert.NoError(t, err)
-					assert.Len(t, members, 1)
-					assert.Equal(t, uint64(2), members[0].Renewals)
+					assert.Equal(t, []Entry{{"f", "2"}}, members)
 				}
 			})
 		}
@@ -132,40 +127,29 @@ func TestRenewalsTogether(t *testing.T) {
 	})
 }
 
-// Members of one election in one process that look at all others at the same time
-// share what they see. What a user of the storage gets is the user's own.
+// Those who look at all members of one election at the same time share what they see.
 func TestMembersShareOnePicture(t *testing.T) {
 	t.Parallel()
 	dbtest.Each(t, func(t *testing.T, db *dbtest.Database) {
-		s, err := NewSQLStorage(db.Open(t), "")
-		require.NoError(t, err)
-		for _, e := range []*SQLStorage{s, s.Election("shard")} {
+		table := mustOpen(t, db.Open(t))
+		table.picture = func(entries []Entry) any { return &entries }
+		for _, e := range []Election{table.Election(""), table.Election("shard")} {
+			one := int64(1)
 			for _, id := range []string{"b", "a"} {
-				require.NoError(t, e.UpdateMember(t.Context(), nil, &Member{ID: id, Nonce: "n", Renewals: 1, Labels: map[string]string{"k": "v"}}))
+				require.NoError(t, e.UpdateMember(t.Context(), MemberChange{ID: id, To: &one, Text: "of " + id}))
 			}
-			all, err := s.rows.readAllMembers(t.Context(), []string{e.rows.election, "none", e.rows.election})
+			all, err := e.readAllMembers(t.Context(), []string{e.election, "none", e.election})
 			require.NoError(t, err)
-			require.Empty(t, all[1].members)
-			require.Len(t, all[0].members, 2)
-			require.Equal(t, "a", all[0].members[0].ID)
-			require.Same(t, all[0].members[0], all[2].members[0])
-			require.Equal(t, rosterOf(all[0].members), all[0].roster)
-
-			ctx := batch.WithWait(t.Context(), 50*time.Millisecond)
-			found := make([][]*Member, 3)
-			var asking sync.WaitGroup
-			for i := range found {
-				asking.Go(func() {
-					members, err := e.GetMembers(ctx)
-					assert.NoError(t, err)
-					members[0].Labels["k"], members[1] = fmt.Sprint(i), nil
-					found[i] = members
-				})
-			}
-			asking.Wait()
-			for i, members := range found {
-				require.Equal(t, fmt.Sprint(i), members[0].Labels["k"])
-			}
+			require.Empty(t, *all[1].(*[]Entry))
+			require.ElementsMatch(t, []Entry{{"a", "of a"}, {"b", "of b"}}, *all[0].(*[]Entry))
+			require.Same(t, all[0], all[2])
 		}
 	})
+}
+
+func mustOpen(t *testing.T, db *sql.DB) *Table {
+	t.Helper()
+	table, err := Open(db, Options{Name: "election", Picture: func(entries []Entry) any { return entries }})
+	require.NoError(t, err)
+	return table
 }

@@ -1,0 +1,215 @@
+package election
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"slices"
+
+	"github.com/sqlelect/election/internal/rows"
+)
+
+// electionRows is the storage behind SQLStorage and ORMStorage. It alone translates between a Record or a
+// Member and what the rows of the table hold.
+type electionRows struct{ rows.Election }
+
+// openRows opens the table of the election named "", of a database whose identity is known or to be asked.
+func openRows(db *sql.DB, tableName, identity string) (electionRows, error) {
+	table, err := rows.Open(db, rows.Options{Name: cmp.Or(tableName, TableNameElection), Identity: identity, Picture: pictureOf})
+	if err != nil {
+		return electionRows{}, err
+	}
+	return electionRows{table.Election("")}, nil
+}
+
+func (e electionRows) named(name string) electionRows { return electionRows{e.Table.Election(name)} }
+
+func (e electionRows) asleep() electionRows { return electionRows{e.Asleep()} }
+
+// get is Storage.Get.
+func (e electionRows) get(ctx context.Context) (*Record, error) {
+	found, err := e.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	record, err := recordOf(found)
+	if err != nil {
+		return nil, e.Reading(err)
+	}
+	return record, nil
+}
+
+// recordOf applies the rules by which the two rows make one Record.
+func recordOf(found rows.Found) (*Record, error) {
+	record := new(Record)
+	if r := found.Record; r != nil {
+		if err := record.Scan(r.Text); err != nil {
+			return nil, fmt.Errorf("row %d: %w", r.Place, err)
+		}
+		if record.Version = r.Version; r.Version == 0 {
+			*record = Record{} // it was never written
+		}
+	}
+	written := record.Term // 0 by a member that knows no terms: then the leader row counts them
+	leader := found.Leader
+	if leader != nil {
+		record.Term = max(written, uint64(leader.Version))
+	}
+	if record.LeaderID != "" {
+		record.Unguarded = leader == nil || leader.LeaderID != record.LeaderID ||
+			written != 0 && uint64(leader.Version) != written
+	}
+	return record, nil
+}
+
+// update is Storage.Update.
+func (e electionRows) update(ctx context.Context, record *Record, isLeaderChanged bool) error {
+	change, err := changeTo(record, isLeaderChanged)
+	if err != nil {
+		return e.Updating(change.Version, err)
+	}
+	return e.Update(ctx, change)
+}
+
+// updateWithMember is MemberStorage.UpdateWithMember.
+func (e electionRows) updateWithMember(ctx context.Context, record *Record, isLeaderChanged bool, before, after *Member) error {
+	change, err := changeTo(record, isLeaderChanged)
+	if err == nil {
+		change.Member, err = memberChange(before, after)
+	}
+	if err != nil {
+		return e.Updating(change.Version, err)
+	}
+	return e.Update(ctx, change)
+}
+
+// changeTo is an Update with everything in the form in which it is stored.
+func changeTo(r *Record, isLeaderChanged bool) (c rows.Change, err error) {
+	if r == nil {
+		return c, errors.New("record must not be nil")
+	}
+	c = rows.Change{LeaderID: r.LeaderID, Version: r.Version, NewLeader: isLeaderChanged}
+	switch {
+	case r.Version < 0 || r.Version == math.MaxInt64:
+		return c, fmt.Errorf("Version must be at least 0 and below the largest int64, is %d", r.Version)
+	case r.Term > math.MaxInt64:
+		return c, fmt.Errorf("Term must fit into an int64, is %d", r.Term)
+	}
+	if err := rows.CheckText("LeaderID", r.LeaderID, maxIDBytes); err != nil {
+		return c, err
+	}
+	c.Term = int64(r.Term)
+	if r.Term == 0 {
+		c.Term = r.Version + 1 // as members that know no terms number them
+	}
+	c.Text, err = r.Value()
+	return c, err
+}
+
+// updateMember is MemberStorage.UpdateMember.
+func (e electionRows) updateMember(ctx context.Context, before, after *Member) error {
+	change, err := memberChange(before, after)
+	if err != nil {
+		return e.UpdatingMember(change.ID, err)
+	}
+	return e.UpdateMember(ctx, change)
+}
+
+// memberVersion is the version of the row that holds m: another one for each state of the entry.
+func memberVersion(m *Member) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(m.Nonce))
+	return int64((h.Sum64()>>2 + m.Renewals) & math.MaxInt64)
+}
+
+// memberChange replaces before, if it is not nil, by after, or removes it if that is nil.
+func memberChange(before, after *Member) (c rows.MemberChange, err error) {
+	switch {
+	case before == nil && after == nil:
+		return c, errors.New("one of the two entries must not be nil")
+	case before != nil && after != nil && before.ID != after.ID:
+		return c, fmt.Errorf("an entry of %q cannot replace one of %q", after.ID, before.ID)
+	case before != nil:
+		c.ID = before.ID
+		from := memberVersion(before)
+		c.From = &from
+	}
+	if after != nil {
+		c.ID = after.ID
+		to := memberVersion(after)
+		text, err := json.Marshal(after)
+		if err != nil {
+			return c, fmt.Errorf("encode entry of %q: %w", after.ID, err)
+		}
+		c.To, c.Text = &to, string(text)
+	}
+	if c.ID == "" {
+		return c, errors.New("Member.ID must not be empty")
+	}
+	return c, rows.CheckText("Member.ID", c.ID, maxIDBytes)
+}
+
+// getMembers is MemberStorage.GetMembers.
+func (e electionRows) getMembers(ctx context.Context, ids []string) (found []*Member, err error) {
+	if len(ids) == 0 {
+		all, err := e.allMembers(ctx)
+		return (&Record{Members: all.members}).Clone().Members, err
+	}
+	entries, err := e.Members(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		m := new(Member)
+		if err := json.Unmarshal([]byte(entry.Text), m); err != nil {
+			return nil, e.ReadingMembers(fmt.Errorf("decode entry of %q: %w", entry.ID, err))
+		}
+		if m.ID == entry.ID && slices.Contains(ids, m.ID) {
+			found = append(found, m)
+		}
+	}
+	return found, nil
+}
+
+// picture is all that is kept apart of one election. Nobody changes it: a thousand
+// members in one process have one such picture, not a thousand.
+type picture struct {
+	members []*Member // sorted by ID
+	roster  uint64    // of members
+}
+
+func pictureOf(entries []rows.Entry) any {
+	var all Record
+	for _, entry := range entries {
+		// One that somebody has spoilt shall not hide all others.
+		if m := new(Member); json.Unmarshal([]byte(entry.Text), m) == nil && m.ID == entry.ID {
+			all.Members = append(all.Members, m)
+		}
+	}
+	all.dropUnreadable()
+	slices.SortFunc(all.Members, func(a, b *Member) int { return cmp.Compare(a.ID, b.ID) })
+	return picture{all.Members, rosterOf(all.Members)}
+}
+
+// allMembers returns all that is kept apart. It is not the caller's to change.
+func (e electionRows) allMembers(ctx context.Context) (picture, error) {
+	all, err := e.AllMembers(ctx)
+	if err != nil {
+		return picture{}, err
+	}
+	return all.(picture), nil
+}
+
+// rowsOf returns the rows behind a storage of this library. A type that embeds one is
+// none: it may have methods of its own.
+func rowsOf(s Storage) (electionRows, bool) {
+	if s, ok := s.(*SQLStorage); ok {
+		return s.rows, true
+	}
+	return ormRowsOf(s)
+}
