@@ -23,15 +23,15 @@ const maxCalls = 4
 // call is one storage call under way. It runs on a goroutine of its own, so that
 // one which never returns cannot hold up the elector.
 type call struct {
-	started   clock.Instant // read before the call was made
-	giveUp    time.Duration // when its answer is no longer waited for
-	batchWait time.Duration // for how long it may wait to be sent with others
-	cancel    context.CancelFunc
-	done      chan reply    // receives once
-	ended     chan struct{} // closed when the call has returned
-	kind      callKind
-	base      *Record // the record read in this round; nil for a Get
-	write     *write  // what an Update stores
+	started clock.Instant // read before the call was made
+	giveUp  time.Duration // when its answer is no longer waited for
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    chan reply    // receives once
+	ended   chan struct{} // closed when the call has returned
+	kind    callKind
+	base    *Record // the record read in this round; nil for a Get
+	write   *write  // what an Update stores
 }
 
 // callKind is what a call is for.
@@ -95,7 +95,7 @@ func times(n, d time.Duration) time.Duration {
 
 // answered notes that a Get was answered.
 func (c *caller) answered(k *call, now time.Duration) {
-	took := max(1, now-k.started.Mono-k.batchWait)
+	took := max(1, now-k.started.Mono-batch.Waited(k.ctx)) // for others, and not for the storage
 	c.took[0], c.took[1] = c.took[1], took
 	if c.took[0] == 0 {
 		c.took[0] = took
@@ -214,7 +214,7 @@ func (c *caller) evict(now clock.Instant, silent []*Member) *call {
 
 func (c *caller) start(k *call, now clock.Instant, f func(context.Context) reply) {
 	ctx, cancel := context.WithTimeout(batch.WithWait(c.ctx, c.batchWait), k.giveUp-now.Mono)
-	k.batchWait = c.batchWait
+	k.ctx = ctx
 	k.started, k.cancel, k.done, k.ended = now, cancel, make(chan reply, 1), make(chan struct{})
 	c.open = append(c.open, k)
 	go func() {

@@ -186,10 +186,6 @@ func (c *campaign) handle(q request, now clock.Instant) {
 			}
 			c.drain(now, cause, *h)
 		}
-		if q.inside == r {
-			q.answer <- nil
-			return
-		}
 		r.handover.join(q)
 	case c.release != nil:
 		c.release.handover.join(q)
@@ -203,11 +199,16 @@ func (c *campaign) handle(q request, now clock.Instant) {
 // errReignOver: ctx descends from that of a callback that has returned.
 var errReignOver = fmt.Errorf("%w: the reign that the context carries has ended", ErrNotLeader)
 
-// reconsider handles the transfers that wait for a look at all members.
+// reconsider handles the transfers that wait for a look at all members, but for those whose callers
+// wait no more.
 func (c *campaign) reconsider(now clock.Instant) {
 	asked := c.asked
 	c.asked = nil
 	for _, q := range asked {
+		if err := q.ctx.Err(); err != nil && c.reign != nil && c.reign.cause == nil {
+			q.answer <- err
+			continue
+		}
 		c.handle(q, now)
 	}
 }

@@ -62,7 +62,7 @@ type Elector interface {
 	// TransferLeader gives the leadership up in favour of the live member
 	// memberID, which takes it at its next look at the record. It waits like
 	// ResignLeader, with ErrTransferred as cause. A leader that has just taken over first
-	// waits for its look at all members. Errors: ErrNotLeader on a
+	// waits for its look at all members; if ctx ends meanwhile, nothing is changed. Errors: ErrNotLeader on a
 	// follower, ErrUnknownMember when the target is absent, expired or declines, or its ID
 	// is empty (the leadership goes on then), those of ResignLeader. A transfer to the leader
 	// itself returns nil and changes nothing. Nil means that the leadership was
@@ -123,6 +123,7 @@ type leading struct {
 
 // request is a resignation or, with a target, a transfer.
 type request struct {
+	ctx    context.Context // of the caller, who is gone when it has ended
 	target string
 	pause  time.Duration
 	inside *reign // the reign whose callback asks, nil if another goroutine does
@@ -215,12 +216,12 @@ func (e *elector) isRunning() bool {
 	}
 }
 
-// ask passes r to the goroutine of RunElection and waits for its answer. A
-// callback that asks is answered as soon as its drain has begun, which ends ctx:
-// for it, ctx is no reason to give up.
+// ask passes r to the goroutine of RunElection and waits for its answer. A callback that asks is
+// answered once the drain of its reign has begun, which ends its ctx. So it gives up only
+// where ctx ends earlier.
 func (e *elector) ask(ctx context.Context, r request, whenStopped error) error {
 	answer := make(chan error, 1)
-	r.answer = answer
+	r.ctx, r.answer = ctx, answer
 	r.inside, _ = ctx.Value(insideKey{e}).(*reign)
 	done := ctx.Done()
 	if r.inside != nil {
@@ -239,7 +240,15 @@ func (e *elector) ask(ctx context.Context, r request, whenStopped error) error {
 	select {
 	case err := <-answer:
 		return err
-	case <-done:
+	case <-ctx.Done():
+	}
+	if r.inside == nil || !r.inside.isOver() {
 		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-e.stopped:
+		return errReignOver
 	}
 }

@@ -30,16 +30,16 @@ func guardTimeoutOf(d time.Duration) time.Duration {
 // IsRetryable reports whether err, returned by TxnWithLeaderLock, means that
 // the transaction lost a conflict with another one: nothing of it was committed
 // and it may be run again, by the caller, whose function may have effects that
-// the library cannot undo. It is false for a transaction that took too long for the
-// guard timeout or for a limit of the server's own, such as statement_timeout: run
-// again, it would do so again.
+// the library cannot undo. It is false for a transaction that took too long for ctx, for the
+// guard timeout, waiting for a lock included, or for a limit of the server's own, such as
+// statement_timeout: run again, it would do so again.
 func IsRetryable(err error) bool {
 	for _, final := range []error{ErrNotLeader, ErrOutcomeUnknown, ErrRecordConflict} {
 		if errors.Is(err, final) {
 			return false
 		}
 	}
-	return dialect.Classify(err) == dialect.Retry
+	return !guard.IsLate(err) && dialect.Classify(err) == dialect.Retry
 }
 
 // TxnWithLeaderLock runs fn in a transaction that commits only if leaderID is
@@ -74,7 +74,7 @@ func IsRetryable(err error) bool {
 //
 // It is READ WRITE, also in a session whose transactions are read-only on PostgreSQL, and
 // cannot be prepared (PREPARE TRANSACTION). The session's settings are as before
-// afterwards, or as fn has set them.
+// afterwards, or as fn has set them; only default_transaction_read_only = on, on PostgreSQL, ends with the transaction.
 //
 // Until it ends, no change of leader can be committed (but on Galera). On SQLite no other write
 // of any kind can, renewals included: keep it shorter than RenewInterval, write

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func TestTrap28ReadOnlySessions(t *testing.T) {
 	u.User = url.User("reader")
 	role := *db
 	role.DSN = u.String()
-	const set = "SET default_transaction_read_only = "
+	const set, local = "SET default_transaction_read_only = ", "SET LOCAL default_transaction_read_only = "
 	for name, from := range map[string]struct {
 		db    *dbtest.Database
 		first string
@@ -50,7 +51,7 @@ func TestTrap28ReadOnlySessions(t *testing.T) {
 		"default": {db, "SELECT 1"}, "DSN": {db.With("default_transaction_read_only", "on"), "SELECT 1"}, "role": {&role, "SELECT 1"},
 		"SET on": {db, set + "on"}, "SET off": {&role, set + "off"},
 	} {
-		for _, fn := range []string{"", set + "on", set + "off", "RESET default_transaction_read_only"} {
+		for _, fn := range []string{"", set + "on", set + "off", local + "on", local + "off", "RESET default_transaction_read_only"} {
 			for _, fails := range []bool{false, true} {
 				handle := from.db.OpenSingle(t)
 				dbtest.Exec(t, handle, from.first)
@@ -65,13 +66,13 @@ func TestTrap28ReadOnlySessions(t *testing.T) {
 				require.Equal(t, fails, err != nil, "%v", err)
 				got, from := readOnlySession(t, handle)
 				switch {
-				case fails || fn == "":
+				case fails || fn == "" || strings.HasPrefix(fn, local) || fn == set+"on": // the last one is taken for the fence's
 					assert.Equal(t, setting, got, "%s %q %v", name, fn, fails)
 					if source != "session" {
 						assert.Equal(t, source, from, "%s %q %v", name, fn, fails)
 					}
-				case fn == set+"on", fn == set+"off":
-					assert.Equal(t, fn, set+got, name)
+				case fn == set+"off":
+					assert.Equal(t, "off", got, name)
 				}
 				_, err = handle.Exec("INSERT INTO plain VALUES (1)")
 				assert.Equal(t, got == "on", err != nil, "%s %q %v: %v", name, fn, fails, err)

@@ -16,6 +16,7 @@ type reign struct {
 	trust   trust
 	started clock.Instant
 	cancel  context.CancelCauseFunc
+	over    <-chan struct{}     // closed when the callback's ctx has ended
 	done    chan callbackResult // receives once, when the callback has returned
 
 	// The drain, from the end of the callback's ctx on.
@@ -41,13 +42,26 @@ func (h *handover) answer(err error) {
 }
 
 // join lets q wait for the handover under way. A transfer joins only one to the
-// same heir.
+// same heir. The callback itself cannot wait for its own return: its answer is that it is to return.
 func (h *handover) join(q request) {
-	if q.target != "" && (h.nominee == nil || h.nominee.ID != q.target) {
+	switch {
+	case q.target != "" && (h.nominee == nil || h.nominee.ID != q.target):
 		q.answer <- fmt.Errorf("%w: it is being given up already, and not to %q", ErrNotLeader, q.target)
-		return
+	case q.inside != nil:
+		q.answer <- nil
+	default:
+		h.waiters = append(h.waiters, q.answer)
 	}
-	h.waiters = append(h.waiters, q.answer)
+}
+
+// isOver reports whether the callback's ctx has ended.
+func (r *reign) isOver() bool {
+	select {
+	case <-r.over:
+		return true
+	default:
+		return false
+	}
 }
 
 // callbackResult is how a callback ended. runtime.Goexit counts as a return.
@@ -63,6 +77,7 @@ type insideKey struct{ *elector }
 // child of ctx.
 func (e *elector) startCallback(ctx context.Context, r *reign, l Leadership) {
 	ctx, r.cancel = context.WithCancelCause(ctx)
+	r.over = ctx.Done()
 	ctx = context.WithValue(ContextWithLeadership(ctx, l), insideKey{e}, r)
 	go func() {
 		var result callbackResult

@@ -2,6 +2,8 @@ package election_test
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,4 +147,75 @@ func TestTransferRightAfterATakeOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// blindStorage cannot look at all members while blind is true.
+type blindStorage struct {
+	election.MemberStorage
+	blind atomic.Bool
+}
+
+func (s *blindStorage) GetMembers(ctx context.Context, ids ...string) ([]*election.Member, error) {
+	if len(ids) == 0 && s.blind.Load() {
+		return nil, errors.New("blind")
+	}
+	return s.MemberStorage.GetMembers(ctx, ids...)
+}
+
+// A transfer that waits for a look which does not come is given up with its caller's ctx, inside a
+// callback too, and does not take place later.
+func TestTransferIsGivenUpWithItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := storagetest.NewMemory()
+		p := newParty(t)
+		storage := &blindStorage{MemberStorage: memory.Handle()}
+		storage.blind.Store(true)
+		inside, made := make(chan error, 1), make(chan struct{})
+		var a *partyMember
+		transfer := func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			return a.TransferLeader(ctx, "c")
+		}
+		a = p.join("a", storage, func(cfg *election.Config) {
+			cfg.LeaderCallback = func(ctx context.Context) error {
+				<-made
+				inside <- transfer(ctx)
+				return stay(ctx)
+			}
+		})
+		close(made)
+		waitFor(t, time.Minute, "a leads", a.IsLeader)
+		c := p.join("c", memory.Handle())
+		require.ErrorIs(t, <-inside, context.DeadlineExceeded)
+		require.ErrorIs(t, transfer(t.Context()), context.DeadlineExceeded)
+		require.True(t, a.IsLeader())
+		storage.blind.Store(false)
+		<-time.After(10 * time.Minute) // virtual time
+		require.True(t, a.IsLeader(), "nobody asks for it any more")
+		require.NoError(t, transfer(t.Context()))
+		waitFor(t, time.Minute, "c leads", c.IsLeader)
+	})
+}
+
+// A transfer that a callback waits for is told when its reign is given up for another reason.
+func TestTransferOfAReignThatEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t)
+		storage := &blindStorage{MemberStorage: storagetest.NewMemory().Handle()}
+		storage.blind.Store(true)
+		asked, made := make(chan error, 1), make(chan struct{})
+		var a *partyMember
+		a = p.join("a", storage, func(cfg *election.Config) {
+			cfg.LeaderCallback = func(ctx context.Context) error {
+				<-made
+				asked <- a.TransferLeader(ctx, "c")
+				return stay(ctx)
+			}
+		})
+		close(made)
+		waitFor(t, time.Minute, "a leads", a.IsLeader)
+		require.NoError(t, a.ResignLeader(t.Context(), time.Minute))
+		require.ErrorIs(t, <-asked, election.ErrNotLeader)
+	})
 }

@@ -104,9 +104,9 @@ func (s *slowLink) UpdateWithMember(ctx context.Context, r *election.Record, cha
 
 // disturbed lets a member lead over a link that is disturbed every 30 s, twenty times, and
 // returns how many reigns that took.
-func disturbed(t *testing.T, link *slowLink, disturb func()) (reigns int) {
+func disturbed(t *testing.T, link *slowLink, disturb func(), configure ...func(*election.Config)) (reigns int) {
 	p := newParty(t)
-	a := p.join("a", link)
+	a := p.join("a", link, configure...)
 	waitFor(t, time.Minute, "a leads", a.IsLeader)
 	for i := range 20 { // in whatever call it is
 		<-time.After(30*time.Second + time.Duration(i)*170*time.Millisecond) // virtual time
@@ -129,6 +129,18 @@ func TestSlowLinkKeepsTheLeadership(t *testing.T) {
 			})
 		})
 	}
+}
+
+// How long a link takes is measured, whatever the renewals' pace: a long RenewInterval, in which calls may wait
+// for company, makes a slow link no quicker.
+func TestSlowLinkWithLongIntervals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		link := &slowLink{MemberStorage: storagetest.NewMemory().Handle(), trip: 500 * time.Millisecond}
+		assert.Equal(t, 1, disturbed(t, link, func() { link.disturb(&link.cut) }, func(c *election.Config) {
+			c.LeaseDuration, c.RenewDeadline, c.RenewInterval = 70*time.Second, 38*time.Second, 30*time.Second
+		}))
+	})
 }
 
 // Over a slow link, too, members learn of each other: the look at all of them is not given up

@@ -8,6 +8,7 @@ package batch
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,15 +17,26 @@ const MaxSize = 100
 
 type waitKey struct{}
 
+// patience is for how long calls may wait, and did.
+type patience struct {
+	may time.Duration
+	did atomic.Int64 // nanoseconds
+}
+
 // WithWait returns a child of ctx whose calls may wait for company for up to d. A d of 0, which
 // is also the default, means that they do not wait.
 func WithWait(ctx context.Context, d time.Duration) context.Context {
-	return context.WithValue(ctx, waitKey{}, d)
+	return context.WithValue(ctx, waitKey{}, &patience{may: d})
 }
 
-func waitOf(ctx context.Context) time.Duration {
-	d, _ := ctx.Value(waitKey{}).(time.Duration)
-	return d
+// Waited is for how long the calls under ctx, a child of WithWait's, have waited for company until now.
+func Waited(ctx context.Context) time.Duration { return time.Duration(patienceOf(ctx).did.Load()) }
+
+func patienceOf(ctx context.Context) *patience {
+	if p, ok := ctx.Value(waitKey{}).(*patience); ok {
+		return p
+	}
+	return new(patience)
 }
 
 // Send answers the questions of several calls, one answer for each in the same order, or
@@ -50,7 +62,8 @@ type group[Q, A any] struct {
 	questions []Q
 	sentBy    time.Time
 	done      chan struct{}
-	answers   []A // answers and err are written before done is closed
+	sent      time.Time // sent, answers and err are written before done is closed
+	answers   []A
 	err       error
 }
 
@@ -59,12 +72,14 @@ type group[Q, A any] struct {
 // within that wait lately. Do blocks until the answer is there, or until ctx ends: then it
 // returns ctx.Err(), and the batch may still be sent.
 func (c *Queue[Q, A]) Do(ctx context.Context, q Q) (answer A, joined bool, err error) {
+	asked := time.Now()
 	g, place := c.join(ctx, q)
 	if g == nil {
 		return answer, false, nil
 	}
 	select {
 	case <-g.done:
+		patienceOf(ctx).did.Add(int64(g.sent.Sub(asked)))
 		if g.err == nil {
 			answer = g.answers[place]
 		}
@@ -77,7 +92,7 @@ func (c *Queue[Q, A]) Do(ctx context.Context, q Q) (answer A, joined bool, err e
 // join puts q into the open group, or opens one if another call came lately. It returns nil if q is to
 // be sent alone. A call waits for at most a quarter of its time.
 func (c *Queue[Q, A]) join(ctx context.Context, q Q) (g *group[Q, A], place int) {
-	wait := waitOf(ctx)
+	wait := patienceOf(ctx).may
 	deadline, bounded := ctx.Deadline()
 	if bounded {
 		wait = min(wait, time.Until(deadline)/4)
@@ -134,6 +149,7 @@ func (c *Queue[Q, A]) close(g *group[Q, A]) {
 // cancelled: the other calls still wait for their answers.
 func (c *Queue[Q, A]) run(g *group[Q, A]) {
 	defer close(g.done)
+	g.sent = time.Now()
 	ctx := context.WithoutCancel(g.ctx)
 	if deadline, ok := g.ctx.Deadline(); ok {
 		limited, cancel := context.WithDeadline(ctx, deadline)

@@ -103,7 +103,10 @@ func NoRoom(err error) bool {
 	return number == mysqlOutOfRange
 }
 
-const mysqlOutOfRange = 1690
+const (
+	mysqlOutOfRange = 1690
+	mysqlResource   = 1226 // a limit of the account's
+)
 
 // byteEqualMySQL converts the column, as an older member's may have another character set.
 func byteEqualMySQL(column, arg string) string {
@@ -132,13 +135,16 @@ func classifyMySQL(err error) Class {
 	if !ok {
 		return Unknown
 	}
+	if number == mysqlResource && strings.Contains(err.Error(), "_per_hour") {
+		return Fatal // until the hour is over
+	}
 	switch number {
 	case 1062: // duplicate key
 		return Conflict
 	case 1213, 1205, // deadlock, lock wait timeout
 		1020,       // the record changed since the snapshot (innodb_snapshot_isolation)
 		3572, 3101, // NOWAIT; rolled back during commit by group replication
-		1040, 1203, 1226, // too many connections: of all, of the user, of the account
+		1040, 1203, mysqlResource, // too many connections: of all, of the user, of the account
 		9007, 8002, 8022, 8028, 9001, 9002, 9003, 9004, 9005: // TiDB behind a proxy that hides it
 		return Retry
 	case 3100, 1180, 1053, 1927, 1317, 2006, 2013, 1969, 3024, 8501: // died or was killed under way

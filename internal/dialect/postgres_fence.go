@@ -28,8 +28,10 @@ func fencePostgres(ctx context.Context, conn *sql.Conn, _ string) (Fence, error)
 // whether it is still the same one.
 //
 // Inside the transaction, and only there, default_transaction_read_only has the value that
-// it had before. So the value that it has at the end is what the session shall have:
-// the earlier one, or what the guarded function has set.
+// it had before. After the COMMIT the session's value is "off" only if the guarded function has set it
+// so for the session: then it stays. If it is "on", it is the fence's own, and is put back to what it
+// was before. (A function that sets it to "on" for the session is not told from that, and what it sets
+// for the transaction alone ends with it.)
 //
 // The guard is a share lock on the row, which whoever changes it writes,
 // behind a gate (an advisory lock) that both pass first, see gatePostgres.
@@ -47,19 +49,18 @@ const (
 	// postgresAsBefore is the session's mode, after a guarded transaction that has left what it
 	// was in settings of the session; NULL, which resets it, where it is the value that the session
 	// began with: then it goes on to follow the server's.
-	postgresAsBefore = "set_config('default_transaction_read_only', " +
-		"NULLIF(current_setting('election.read_only'), current_setting('election.reset')), false), " +
+	postgresAsBefore = "set_config('default_transaction_read_only', CASE current_setting('default_transaction_read_only') " +
+		"WHEN 'on' THEN NULLIF(current_setting('election.read_only'), current_setting('election.reset')) ELSE 'off' END, false), " +
 		postgresForget + ", set_config('election.reset', '', false), set_config('election.guard', '', false)"
 	postgresForget  = "set_config('election.read_only', '', false)"
 	postgresRestore = "SELECT set_config(name, NULLIF(current_setting('election.read_only'), reset_val), false), " + postgresForget +
 		" FROM pg_settings WHERE name = 'default_transaction_read_only'"
 )
 
-// postgresKeep leaves in the session what Commit needs after the COMMIT: the token, the session's mode
-// before (which the function may have changed), and the value that resets to.
+// postgresKeep leaves in the session what Commit needs after the COMMIT: the token, and the value to which
+// the session's mode is reset.
 func postgresKeep(token string) string {
 	return "set_config('election.guard', '" + token + "', false), " +
-		"set_config('election.read_only', current_setting('default_transaction_read_only'), false), " +
 		"set_config('election.reset', current_setting('election.reset'), false)"
 }
 

@@ -91,6 +91,9 @@ func (d *Database) Run(ctx context.Context, c *Claim, fn func(context.Context, *
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 			err = fmt.Errorf("%w: %w", cause, err) // the timeout, in words
 		}
+		if ctx.Err() != nil {
+			err = lateError{err}
+		}
 		return c.explain(err)
 	}
 	return t.run(ctx, fn)
@@ -144,7 +147,7 @@ func (d *Database) begin(ctx context.Context, c *Claim, turn *Turn) (_ *txn, err
 	defer func() {
 		if err != nil {
 			t.discard = t.discard || dialect.Classify(err) == dialect.Elsewhere
-			err = errors.Join(err, t.inTime(t.overdue(ctx), t.close))
+			err = errors.Join(err, t.finish(ctx, func() {}, nil))
 		}
 	}()
 	restore, err := d.Dialect.Hasten(ctx, t.conn)
@@ -191,7 +194,16 @@ func (d *Database) begin(ctx context.Context, c *Claim, turn *Turn) (_ *txn, err
 // endOf says why ctx ended.
 func endOf(ctx context.Context) error {
 	if err, cause := ctx.Err(), context.Cause(ctx); cause != err {
-		return fmt.Errorf("%w: %w", err, cause)
+		return lateError{fmt.Errorf("%w: %w", err, cause)}
 	}
-	return ctx.Err()
+	return lateError{ctx.Err()}
 }
+
+// lateError is the error of a transaction whose ctx, or timeout, was over before it was.
+type lateError struct{ error }
+
+func (e lateError) Unwrap() error { return e.error }
+
+// IsLate reports whether err is that of a transaction whose ctx or timeout was over: run again as it was, it
+// would be so again, whatever came in its way.
+func IsLate(err error) bool { return errors.As(err, new(lateError)) }

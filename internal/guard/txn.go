@@ -28,74 +28,91 @@ type txn struct {
 	ended   bool // by us, or found ended
 	discard bool // the connection may be in a state that we do not know
 
-	// restore undoes what made the COMMIT's waits short; nil before.
-	restore    func() error
-	committing atomic.Bool
-	step       chan struct{} // closed when the last step of the end is done; nil before the first
+	unhasten func() error // undoes what made the COMMIT's waits short; nil before
+	fate     atomic.Int32 // undecided until one of both sides decides
 }
+
+// What becomes of a transaction is decided once: by conclude, which commits it, or by finish,
+// which gives it up before.
+const (
+	undecided int32 = iota
+	committing
+	givenUp
+)
 
 // run calls fn and commits. However fn ends (it returns, panics or calls Goexit),
 // the connection is restored.
 func (t *txn) run(ctx context.Context, fn func(context.Context, *sql.Tx) error) (err error) {
 	settle := t.watch(ctx)
-	var overdue <-chan struct{}
+	var conclude func() error // nil: fn has not returned
+	var fnErr error
 	defer func() {
-		if overdue == nil {
-			overdue = t.overdue(ctx)
-		}
-		closeErr := t.inTime(overdue, func() error { settle(); return t.close() })
-		if err != nil && closeErr != nil && !errors.Is(closeErr, errOverdue) { // a commit stands, whatever comes after
-			err = errors.Join(err, closeErr)
+		if err = t.finish(ctx, settle, conclude); errors.Is(err, errOverdue) {
+			err = t.claim.explain(errors.Join(endOf(ctx), err, fnErr))
 		}
 		if t.claim.Took != nil {
 			t.claim.Took(time.Since(t.since))
 		}
 	}()
-	fnErr := fn(ctx, t.tx.Tx)
-	overdue = t.overdue(ctx)
-	err = t.inTime(overdue, func() error { settle(); return t.conclude(ctx, fnErr) })
-	if errors.Is(err, errOverdue) {
-		err = errors.Join(endOf(ctx), err, fnErr)
-		if t.committing.Load() {
-			err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-		}
-		err = t.claim.explain(err)
-	}
-	return err
+	fnErr = fn(ctx, t.tx.Tx)
+	conclude = func() error { return t.conclude(ctx, fnErr) }
+	return nil
 }
 
 // errOverdue: the server, or the network to it, has not answered.
 var errOverdue = errors.New("no answer at its end")
 
-// overdue is closed when ctx has ended, and the claim's patience after that.
-func (t *txn) overdue(ctx context.Context) <-chan struct{} {
-	overdue := make(chan struct{})
-	context.AfterFunc(ctx, func() { time.AfterFunc(t.claim.patience(), func() { close(overdue) }) })
-	return overdue
-}
-
-// inTime runs a step of the end, after the one before. When it is overdue, it returns
-// errOverdue, and what is left is done when the server answers or the network gives up: not
-// all that drivers do can be ended.
-func (t *txn) inTime(overdue <-chan struct{}, f func() error) error {
-	before, done, result := t.step, make(chan struct{}), make(chan error, 1)
-	t.step = done
+// finish settles what ends the transaction beside fn, concludes it if fn has returned, and closes it. It
+// waits until ctx has ended, and the claim's patience after that; once the outcome is known, for
+// that patience at most. What is left then is done when the server answers or the network gives up:
+// not all that drivers do can be ended.
+func (t *txn) finish(ctx context.Context, settle func(), conclude func() error) error {
+	concluded, closed := make(chan error, 1), make(chan error, 1)
 	go func() {
-		defer close(done)
-		if before != nil {
-			<-before
+		settle()
+		var err error
+		if conclude != nil {
+			err = conclude()
 		}
-		result <- f()
+		concluded <- err
+		closed <- t.close()
 	}()
-	select {
-	case err := <-result:
-		return err
-	case <-overdue:
-		return errOverdue
+	over, late := ctx.Done(), (<-chan time.Time)(nil)
+	wait := func(result <-chan error) error {
+		for {
+			select {
+			case err := <-result:
+				return err
+			case <-over:
+				over, late = nil, time.After(t.claim.patience())
+			case <-late:
+				select {
+				case err := <-result: // in the last moment
+					return err
+				default:
+					return errOverdue
+				}
+			}
+		}
 	}
+	err := wait(concluded)
+	if errors.Is(err, errOverdue) {
+		if !t.fate.CompareAndSwap(undecided, givenUp) {
+			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+		}
+		return err
+	}
+	if late == nil {
+		over, late = nil, time.After(t.claim.patience())
+	}
+	closeErr := wait(closed)
+	if errors.Is(closeErr, errOverdue) || err == nil && conclude != nil { // a commit stands, whatever comes after
+		return err
+	}
+	return errors.Join(err, closeErr)
 }
 
-// conclude commits, after fn has returned err. Nobody else ends the transaction now.
+// conclude commits, after fn has returned err. The library's own watch does not end the transaction any more.
 func (t *txn) conclude(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -111,7 +128,9 @@ func (t *txn) conclude(ctx context.Context, err error) error {
 			return t.claim.explain(err)
 		}
 	}
-	t.committing.Store(true)
+	if !t.fate.CompareAndSwap(undecided, committing) {
+		return t.claim.explain(errors.Join(endOf(ctx), errOverdue)) // nobody waits for it any more
+	}
 	if err := t.commit(ctx); err != nil {
 		return t.claim.explain(err)
 	}
@@ -143,7 +162,7 @@ func (t *txn) commit(ctx context.Context) error {
 	defer stop()
 	// The COMMIT, too, asks for locks by short waits: a busy handler of the DSN's would hear of no ctx's end.
 	var err error
-	if t.restore, err = t.Dialect.Hasten(context.WithoutCancel(ctx), t.conn); err != nil {
+	if t.unhasten, err = t.Dialect.Hasten(context.WithoutCancel(ctx), t.conn); err != nil {
 		return err
 	}
 	err = t.end(patient, t.fence.Commit)
@@ -197,8 +216,8 @@ func (t *txn) close() (err error) {
 		t.rollback()
 		t.discard = !t.tx.End() || t.discard // what failed before its COMMIT has left it open
 	}
-	if t.restore != nil {
-		err = t.restore()
+	if t.unhasten != nil {
+		err = t.unhasten()
 	}
 	if t.fence != nil {
 		err = errors.Join(err, t.fence.Lift(t.discard))
