@@ -49,8 +49,17 @@ func TestChangeWhileTheQueueOfNotificationsIsFull(t *testing.T) {
 		e.stop()
 		require.ErrorIs(t, e.end(t), context.Canceled)
 	}
+	early := newParty(t) // it listens when the queue becomes full
+	early.ctx, early.watches = t.Context(), true
+	e := early.join("early", storageKinds()[0].named(t, openOwn(t, server), "early"))
+	waitFor(t, time.Minute, "it is told of changes", func() bool { return e.Status().Watching })
 	db := openOwn(t, server)
 	fillQueue(t, db)
+	waitFor(t, time.Minute, "it is told of none, and knows", func() bool {
+		s := e.Status()
+		return !s.Watching && s.WatchErr != nil && strings.Contains(s.WatchErr.Error(), "queue of notifications is full")
+	})
+	early.stopAll()
 	_, begin := logged(t, server, "log", 0)
 	for _, kind := range storageKinds() {
 		handle := openOwn(t, server)

@@ -201,12 +201,20 @@ func (l *postgresListener) hear(ctx context.Context, nudge <-chan struct{}) (hea
 	return heard, false, err
 }
 
-// check uses the connection, and fails if that does not answer.
+// check uses the connection. It fails if that does not answer, and if changes are made without telling anybody
+// by now.
 func (l *postgresListener) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, deadAfter)
 	defer cancel()
 	l.used = time.Now()
-	return l.conn.PingContext(ctx)
+	var room bool
+	if err := l.conn.QueryRowContext(ctx, "SELECT "+postgresRoom).Scan(&room); err != nil {
+		return err
+	}
+	if !room {
+		return errors.New(queueFull)
+	}
+	return nil
 }
 
 // Close closes the connection: a session that listens must not return to the pool.

@@ -2,8 +2,10 @@ package guard
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
+	"weak"
 )
 
 // On an engine with one writer whose lock has no queue, whoever runs one transaction after
@@ -38,6 +40,35 @@ type ownWrites struct {
 
 // NewTurns returns the turns at one lock.
 func NewTurns() *Turns { return &Turns{own: &ownWrites{}} }
+
+// turnsByName are the turns at the locks that several handles of this process share, as long as any of
+// these is in use.
+var turnsByName = struct {
+	sync.Mutex
+	of map[string]weak.Pointer[Turns]
+}{of: map[string]weak.Pointer[Turns]{}}
+
+// TurnsAt returns the turns at the lock of that name, the same ones in all of the process: gaps that one
+// handle leaves are none if another handle fills them.
+func TurnsAt(name string) *Turns {
+	turnsByName.Lock()
+	defer turnsByName.Unlock()
+	if t := turnsByName.of[name].Value(); t != nil {
+		return t
+	}
+	t := NewTurns()
+	turnsByName.of[name] = weak.Make(t)
+	runtime.AddCleanup(t, forgetTurns, name)
+	return t
+}
+
+func forgetTurns(name string) {
+	turnsByName.Lock()
+	defer turnsByName.Unlock()
+	if turnsByName.of[name].Value() == nil {
+		delete(turnsByName.of, name)
+	}
+}
 
 // Own runs a write of an election's own, for which guarded transactions wait that have not
 // asked for the lock yet. It waits for none of them.
