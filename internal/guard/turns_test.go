@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -154,4 +155,13 @@ func TestTurnsAreInOrder(t *testing.T) {
 		all.Wait()
 		require.Equal(t, []int{0, 2}, got)
 	})
+}
+
+// Handles on one file share its turns, as long as one of them is in use.
+func TestTurnsAtALock(t *testing.T) {
+	t.Parallel()
+	one := guard.TurnsAt(t.Name())
+	require.Same(t, one, guard.TurnsAt(t.Name()))
+	require.NotSame(t, one, guard.TurnsAt(t.Name()+" of another"))
+	runtime.KeepAlive(one)
 }

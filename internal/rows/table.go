@@ -126,9 +126,6 @@ func openOn(ctx context.Context, db *sql.DB, conn *sql.Conn, options Options) (*
 	}
 	t := &Table{db: db, dialect: d, name: options.Name, picture: options.Picture}
 	t.share()
-	if d.OneWriter {
-		t.turns = guard.NewTurns()
-	}
 	seen, err := sqldb.Ensure(ctx, conn, db, d, t.schema())
 	var incomplete *sqldb.MissingError
 	switch {
@@ -141,6 +138,13 @@ func openOn(ctx context.Context, db *sql.DB, conn *sql.Conn, options Options) (*
 		return nil, err
 	}
 	t.identity, t.quoted = cmp.Or(options.Identity, seen.Identity), sqldb.Qualified(d, seen, t.name)
+	switch {
+	case !d.OneWriter:
+	case t.identity == dialect.MemoryIdentity(""): // databases without a name, which are not one
+		t.turns = guard.NewTurns()
+	default:
+		t.turns = guard.TurnsAt(t.identity)
+	}
 	return t, sqldb.Step(ctx, func(ctx context.Context) error {
 		return d.CheckLocks(ctx, db, conn, t.quoted, " (id, leader_id, version) VALUES (?, '', 0)")
 	})
