@@ -26,7 +26,7 @@ type campaign struct {
 	round   *call // the Get of the round that call belongs to
 	reign   *reign
 	release *release  // after a reign, until the record no longer names it
-	asked   []request // transfers to members that a look at all members may show
+	asked   []request // transfers that wait for this reign's first look at all members
 
 	nextRound   time.Duration // when to look at the record again
 	routine     bool          // and then only because the own entry is due

@@ -16,9 +16,9 @@ type Elector interface {
 	// RunElection takes part in the election until ctx ends, and runs the
 	// LeaderCallback whenever this member leads. It blocks, and returns when all
 	// it started has stopped: the callback has returned, the leadership is
-	// released and this member has left the record, or that was tried for the time
-	// of a renewal: RenewInterval or (RenewDeadline - RenewInterval) / 3, whichever
-	// is longer. Only a storage call that ignores its ctx may be left behind.
+	// released and this member has left the record, or that was tried for as
+	// long as a renewal may take: RenewInterval or (RenewDeadline - RenewInterval) / 3, whichever
+	// is longer, and on a slow link up to RenewDeadline - RenewInterval. Only a storage call that ignores its ctx may be left behind.
 	//
 	// It returns ctx.Err() when ctx ended; an error wrapping ErrCallbackOverrun
 	// when a callback is still running; ErrDuplicateMember; a *PanicError; with

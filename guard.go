@@ -133,10 +133,10 @@ func (c *reignClaim) readTerm(ctx context.Context) (*int64, error) {
 		return nil, nil
 	}
 	c.reign = reign
-	c.carried = fmt.Sprintf("the context carries %s, which has ended, or is of another server with a database of that name", reign.describe())
 	if !reign.holds(c.leaderID) || reign.Term > math.MaxInt64 {
-		return nil, fmt.Errorf("%w: the context's reign is another member's", ErrNotLeader)
+		return nil, fmt.Errorf("%w: called for %q, but the context carries %s", ErrNotLeader, c.leaderID, reign.describe())
 	}
+	c.carried = fmt.Sprintf("the context carries %s, which has ended, or is of another server with a database of that name", reign.describe())
 	term := int64(reign.Term)
 	return &term, c.valid()
 }

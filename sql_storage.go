@@ -46,7 +46,7 @@ var (
 // Where it may not add columns it leaves the table as it is: then only the
 // election named "" works. It returns an error when the database cannot be
 // reached or the table is not one of this library's. It blocks for a connection and up to
-// six round trips, each for at most 10 s. On an SQLite
+// six round trips (seven to grow an older table), each for at most 10 s. On an SQLite
 // file it also returns one when this process has an open handle with a storage on the file through
 // another driver: two SQLite libraries drop each other's locks.
 //

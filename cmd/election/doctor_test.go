@@ -42,9 +42,9 @@ func TestDoctor(t *testing.T) {
 		status int
 		out    string
 	}{
-		{"sqlite:" + path, nil, exitOK, "0 warnings, 0 failures"},
-		{"file:" + path + "?_pragma=busy_timeout(9000)", nil, exitOK, "warning: busy timeout"},
-		{"file:" + path + "?_pragma=busy_timeout(9000)", []string{"--strict"}, exitFailed, "warning: busy timeout"},
+		{"file:" + path + "?_pragma=busy_timeout(9000)", nil, exitOK, "0 warnings, 0 failures"},
+		{"sqlite:" + path, nil, exitOK, "warning: busy timeout"},
+		{"sqlite:" + path, []string{"--strict"}, exitFailed, "warning: busy timeout"},
 		{"file:" + path + "?_pragma=synchronous(OFF)", []string{"--table=leaders"}, exitFailed, "failure: flush at commit"},
 	} {
 		status, out, stderr := consult(t, c.dsn, c.args...)

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// engines lists every dialect, for what needs no database to ask.
+// engines lists one dialect of each family, for what needs no database to ask.
 func engines() []*Dialect {
 	return []*Dialect{SQLite(), MariaDB(), PostgreSQL()}
 }

@@ -19,7 +19,8 @@ import (
 // knows, and is never prepared: it ends with the connection.
 //
 // While it is being ended the session's later transactions are read-only, so that
-// a statement of a goroutine that outlived the guarded function is refused, too.
+// a statement of a goroutine that outlived the guarded function is refused, too (unless it asks for READ
+// WRITE).
 //
 // The guard is a shared lock on the row, which whoever changes it
 // writes. InnoDB's locks queue in order, so that it is not starved.
@@ -61,8 +62,8 @@ func keep(bounds []string, seconds string, others ...string) string {
 }
 
 // putBack undoes keep, and forgets. A bound that is not as keep has set it was set by
-// the guarded function since: it stays. So does what keep has not remembered, as it was not
-// sent: a variable that was forgotten is 0 to SET, and not NULL.
+// the guarded function since: it stays. If keep was never sent, its variables are NULL, and
+// COALESCE leaves the setting alone: without it, SET would take such a NULL for 0.
 func putBack(bounds []string, seconds string, others ...string) string {
 	var set, forget []string
 	for _, name := range bounds {

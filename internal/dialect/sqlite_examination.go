@@ -52,11 +52,10 @@ func examinationSQLite() Examination {
 				Do:    "Add _pragma=synchronous(FULL) to the DSN.",
 			},
 			{
-				Name: "busy timeout",
-				Query: "SELECT 'busy_timeout = ' || timeout || ' ms, journal_mode = ' || journal_mode, timeout <= 2000 OR journal_mode = 'wal' " +
-					"FROM pragma_busy_timeout, pragma_journal_mode",
-				Means: "The COMMIT of a guarded transaction waits for readers inside SQLite, deaf to the end of its ctx and to the guard timeout.",
-				Do:    "Use journal_mode WAL, or set busy_timeout to 2000 or less.",
+				Name:  "busy timeout",
+				Query: "SELECT 'busy_timeout = ' || timeout || ' ms', timeout > 0 OR " + inMemorySQLite + " FROM pragma_busy_timeout",
+				Means: "Statements of the program's own fail at once (SQLITE_BUSY) while anybody else writes to the file. The library's wait, whatever it is.",
+				Do:    "Add _pragma=busy_timeout(5000) to the DSN, or _busy_timeout=5000 with mattn/go-sqlite3.",
 			},
 		},
 	}

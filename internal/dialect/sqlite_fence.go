@@ -81,8 +81,8 @@ func (f *sqliteFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool,
 	return holdSQLite(ctx, tx, c)
 }
 
-// holdSQLite writes the row as it is, if it holds the claim: being the first
-// statement, that takes the write lock as BEGIN IMMEDIATE would, and fails for
+// holdSQLite writes the row as it is, if it holds the claim: being the first statement
+// that touches a table, that takes the write lock as BEGIN IMMEDIATE would, and fails for
 // everybody else.
 func holdSQLite(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	return wrote(tx.ExecContext(ctx, "UPDATE "+c.Table+" SET "+c.Mark+" = "+c.Mark+" WHERE "+c.Where, c.Args...))

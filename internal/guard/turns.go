@@ -12,8 +12,8 @@ import (
 // the other keeps the lock: it is free for less time than lies between two attempts of those
 // who wait for it. So guarded transactions leave gaps.
 const (
-	// turnsGap is how long the lock is left free. An election's own write asks for it every
-	// 5 ms at least (see Backoff and OnConn).
+	// turnsGap is how long the lock is left free. An election's own write asks for it at
+	// intervals of at most 5 ms (see sqldb.Backoff and sqldb.OnConn).
 	turnsGap = 8 * time.Millisecond
 	// turnsRun is for how long guarded transactions follow each other without such a gap.
 	turnsRun = 100 * time.Millisecond

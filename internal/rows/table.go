@@ -138,6 +138,9 @@ func openOn(ctx context.Context, db *sql.DB, conn *sql.Conn, options Options) (*
 		return nil, err
 	}
 	t.identity, t.quoted = cmp.Or(options.Identity, seen.Identity), sqldb.Qualified(d, seen, t.name)
+	if err := t.isOneDatabase(ctx); err != nil {
+		return nil, err
+	}
 	switch {
 	case !d.OneWriter:
 	case t.identity == dialect.MemoryIdentity(""): // databases without a name, which are not one
@@ -147,6 +150,25 @@ func openOn(ctx context.Context, db *sql.DB, conn *sql.Conn, options Options) (*
 	}
 	return t, sqldb.Step(ctx, func(ctx context.Context) error {
 		return d.CheckLocks(ctx, db, conn, t.quoted, " (id, leader_id, version) VALUES (?, '', 0)")
+	})
+}
+
+// isOneDatabase returns an error if each connection of the pool has a database of its own, in memory. The
+// caller has one connection.
+func (t *Table) isOneDatabase(ctx context.Context) error {
+	if t.identity != dialect.MemoryIdentity("") || t.db.Stats().MaxOpenConnections == 1 {
+		return nil
+	}
+	return sqldb.Step(ctx, func(ctx context.Context) error {
+		other, err := t.db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = other.Close() }() // fails for one that has broken
+		if _, err := other.ExecContext(ctx, t.sql("SELECT id FROM % LIMIT 0")); err != nil {
+			return fmt.Errorf("each connection of the pool has a database of its own in memory: use NewInMemorySQLStorage, or SetMaxOpenConns(1): %w", err)
+		}
+		return nil
 	})
 }
 

@@ -204,7 +204,7 @@ func (h *hub) compare(ctx context.Context, conn *sql.Conn, watched []dialect.Wat
 }
 
 // saw takes in what a row holds, and rings if that is new. If this process has told of
-// a change since was, it looks once more: which of both is older cannot be said.
+// a change after the read was sent, the read may be the older one: it looks again.
 func (h *hub) saw(was dialect.Watched, holding dialect.Holding) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -214,7 +214,7 @@ func (h *hub) saw(was dialect.Watched, holding dialect.Holding) {
 	case row.Holding != was.Holding:
 		h.look()
 	default:
-		told := row.told && holding.Number == was.Number // of a release; an acquisition has followed otherwise
+		told := row.told && holding.Number == was.Number // told of this release: not to be rung for again. (With a new number it is an acquisition that came after it.)
 		row.told = false
 		row.take(holding, !told)
 	}
