@@ -27,7 +27,7 @@ func openRows(db *sql.DB, tableName, identity string) (electionRows, error) {
 	return electionRows{table.Election("")}, nil
 }
 
-func (e electionRows) named(name string) electionRows { return electionRows{e.Table.Election(name)} }
+func (e electionRows) named(name string) electionRows { return electionRows{e.Named(name)} }
 
 func (e electionRows) asleep() electionRows { return electionRows{e.Asleep()} }
 

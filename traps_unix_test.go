@@ -130,7 +130,7 @@ func TestTrap04StoppedInsideAGuardedTransactionOnAServer(t *testing.T) {
 		_, _ = io.WriteString(input, "commit\n") // it may have ended by itself
 		require.NotEqual(t, "transaction: <nil>", waitForLine(t, lines, "transaction: "))
 		require.Zero(t, dbtest.Count(t, handle, "ledger"))
-		require.True(t, b.IsLeader())
+		waitFor(t, 30*time.Second, "b leads, or does again on a busy machine", b.IsLeader)
 	})
 }
 

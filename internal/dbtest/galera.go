@@ -200,7 +200,7 @@ func (n *Node) program(first bool) program {
 	options += fmt.Sprintf(` --log-bin="$PWD/data/binlog" --log-slave-updates --server-id=%d`, n.number+1)
 	p.serve = fmt.Sprintf(`'%s' --no-defaults --datadir="$PWD/data" --socket="$PWD/socket" --bind-address=127.0.0.1 --port="$PORT" \
 		--skip-name-resolve --max-connections=500 --binlog-format=ROW --innodb-autoinc-lock-mode=2 \
-		--innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=OFF --innodb-buffer-pool-size=64M --loose-performance-schema=OFF \
+		--innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=OFF --innodb-lock-wait-timeout=3 --innodb-buffer-pool-size=64M --loose-performance-schema=OFF \
 		--wsrep-on=ON --wsrep-provider='%s' --wsrep-cluster-name=%s --wsrep-node-name=n%d --wsrep-node-address=127.0.0.1:%d \
 		--wsrep-node-incoming-address=127.0.0.1:"$PORT" --wsrep-sst-method=rsync --wsrep-sst-receive-address=127.0.0.1:%d \
 		--wsrep-provider-options='%s' %s`, g.daemon, g.provider, g.user, n.number+1, n.group, n.snapshot, n.providerOptions(), options)

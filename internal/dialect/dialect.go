@@ -199,7 +199,8 @@ func (d *Dialect) Written(id string, number int64, texts ...Text) (expression st
 func (d *Dialect) RolledBack(err error) bool { return d.rolledBack(err) }
 
 // Hasten makes the waits of conn's statements for locks short, where the session's own
-// settings may make them long. Restore, to be called also after an error, undoes that, or closes conn.
+// settings may make them long. Restore, to be called also after an error, undoes that. If it fails, conn is not
+// for the pool any more: see Discard, which waits for a transaction that is open on it.
 func (d *Dialect) Hasten(ctx context.Context, conn *sql.Conn) (restore func() error, err error) {
 	if d.hasten == nil {
 		return func() error { return nil }, nil

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -34,12 +35,18 @@ const (
 	gatePause    = 2 * time.Millisecond
 )
 
+// galeraModes are mariaModes and one more. A statement that opens a table anew (after FLUSH TABLES, a change of
+// schema, or out of a small cache) reads the optimizer's statistics of it, in a transaction of its own, which takes
+// the place of the session's meanwhile. An applier that comes to abort the session's does not find it then. It
+// waits for its locks until innodb_lock_wait_timeout (50 s) before it tries again, and the node with it.
+var galeraModes = append(slices.Clip(mariaModes), "use_stat_tables")
+
 func (f *galeraFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(ctx, f.conn) }
 
 func (f *galeraFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	f.token, f.timeout = newToken(), seconds(c.Timeout)
-	if _, err := tx.ExecContext(ctx, "BEGIN NOT ATOMIC COMMIT; "+keep(mariaAll, f.timeout, mariaModes...)+
-		"; SET SESSION autocommit = 0; "+mysqlReadOnly+"; END"); err != nil {
+	if _, err := tx.ExecContext(ctx, "BEGIN NOT ATOMIC COMMIT; "+keep(mariaAll, f.timeout, galeraModes...)+
+		"; SET SESSION autocommit = 0, SESSION use_stat_tables = 'NEVER'; "+mysqlReadOnly+"; END"); err != nil {
 		return false, err
 	}
 	first := ""
@@ -141,5 +148,5 @@ func (f *galeraFence) Lift(discard bool) error {
 	if f.token == "" {
 		return restore(f.conn, discard)
 	}
-	return restore(f.conn, discard, "BEGIN NOT ATOMIC ROLLBACK; "+putBack(mariaAll, f.timeout, mariaModes...)+"; END")
+	return restore(f.conn, discard, "BEGIN NOT ATOMIC ROLLBACK; "+putBack(mariaAll, f.timeout, galeraModes...)+"; END")
 }

@@ -109,6 +109,8 @@ func (d *Dialect) Identity(ctx context.Context, q Queryer) (string, error) {
 
 // lookSQLite asks for the names of the table of this file.
 const lookSQLite = `SELECT 'identity' AS kind, '' AS name, 0 AS place, file AS value FROM pragma_database_list WHERE name = 'main'
+	UNION ALL SELECT 'session', '', 0, 'journal_mode must not be OFF: else a transaction that fails is not undone'
+		FROM pragma_journal_mode WHERE journal_mode = 'off'
 	UNION ALL SELECT 'column', '', 0, name FROM pragma_table_info(?, 'main')
 	UNION ALL SELECT 'key', l.name, i.seqno + 1, i.name FROM pragma_index_list(?, 'main') l, pragma_index_info(l.name, 'main') i
 		WHERE l."unique" = 1 AND l.partial = 0 AND i.name IS NOT NULL`

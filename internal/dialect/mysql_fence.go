@@ -182,9 +182,9 @@ func (f *mysqlFence) Lift(discard bool) error {
 	case f.branch == "":
 		return restore(f.conn, discard)
 	case f.compound:
-		return restore(f.conn, discard, "BEGIN NOT ATOMIC COMMIT; "+putBack(mariaAll, f.timeout, mariaModes...)+"; END")
+		return restore(f.conn, discard, "BEGIN NOT ATOMIC COMMIT AND NO CHAIN NO RELEASE; "+putBack(mariaAll, f.timeout, mariaModes...)+"; END")
 	case f.readOnly:
-		return restore(f.conn, discard, "COMMIT", mysqlReadOnly)
+		return restore(f.conn, discard, "COMMIT AND NO CHAIN NO RELEASE", mysqlReadOnly)
 	}
-	return restore(f.conn, discard, "COMMIT", mysqlReadWrite)
+	return restore(f.conn, discard, "COMMIT AND NO CHAIN NO RELEASE", mysqlReadWrite)
 }

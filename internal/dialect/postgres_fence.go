@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // fencePostgres returns the fence for conn: what keeps a transaction whole depends
@@ -158,7 +160,7 @@ func commitPostgres(ctx context.Context, tx *Txn, last, token string) error {
 		return errors.Join(ErrEnded, err)
 	}
 	err = tx.Commit()
-	if errors.Is(err, ErrEnded) {
+	if errors.Is(err, ErrEnded) || errors.Is(err, pgx.ErrTxCommitRollback) { // it was whole before: somebody else has ended it
 		return ErrEnded
 	}
 	return uncertain(err, rolledBackPostgres)

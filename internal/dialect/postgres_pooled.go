@@ -61,7 +61,7 @@ func (f *pooledFence) Begin(ctx context.Context) (*Txn, error) {
 func (f *pooledFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	f.token = newToken()
 	ctx = context.WithValue(ctx, ownStatement{}, true)
-	return holdPostgres(ctx, tx, "", f.token, c)
+	return holdPostgres(ctx, tx, "SET TRANSACTION READ WRITE; ", f.token, c)
 }
 
 func (f *pooledFence) Commit(ctx context.Context, tx *Txn) error {

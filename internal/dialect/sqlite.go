@@ -39,9 +39,10 @@ func SQLite() *Dialect {
 		hold:       holdSQLite,
 		hasten:     hastenSQLite,
 		prepare: func(ctx context.Context, conn *sql.Conn, _ time.Duration) (func() error, error) {
-			return hastenSQLite(ctx, conn)
+			restore, err := hastenSQLite(ctx, conn)
+			return func() error { return orDiscard(conn, restore()) }, err
 		},
-		last:   "SELECT 1",
+		last:   "SELECT 1 WHERE 0", // it is done at once: a row would keep it active, in the pool too
 		listen: listenSQLite,
 	}
 }

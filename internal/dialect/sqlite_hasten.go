@@ -34,20 +34,40 @@ func hastenSQLite(ctx context.Context, conn *sql.Conn) (restore func() error, er
 	return func() error { return restoreBusyTimeout(conn, was) }, err
 }
 
-// restoreBusyTimeout sets what was, or closes conn. 0: it was not changed.
+// restoreBusyTimeout sets what was. 0: it was not changed. It closes nothing if it fails: database/sql, told
+// that a connection is bad, would wait for the transaction on it.
 func restoreBusyTimeout(conn *sql.Conn, was int64) error {
 	if was <= sqliteBusyTimeout {
 		return nil
 	}
 	err := conn.Raw(func(dc any) error {
 		bare, ok := bareSQLite(dc)
-		if !ok || setBusyTimeout(bare, was) != nil {
-			return driver.ErrBadConn // database/sql closes it
+		if !ok {
+			return errors.New("the connection is another one")
+		}
+		if err := setBusyTimeout(bare, was); err != nil {
+			return fmt.Errorf("set the busy timeout back: %w", unwrapBadConn(err))
 		}
 		return nil
 	})
 	if errors.Is(err, sql.ErrConnDone) {
 		return nil // closed already: nothing is left to restore
+	}
+	return err
+}
+
+// unwrapBadConn keeps the words of a driver's error, and not that the connection is bad: see restoreBusyTimeout.
+func unwrapBadConn(err error) error {
+	if errors.Is(err, driver.ErrBadConn) {
+		return errors.New(err.Error())
+	}
+	return err
+}
+
+// orDiscard closes conn, which is in no transaction, if it could not be restored.
+func orDiscard(conn *sql.Conn, err error) error {
+	if err != nil {
+		Discard(conn)
 	}
 	return err
 }

@@ -51,7 +51,7 @@ func listenSQLite(ctx context.Context, _ *sql.DB, conn *sql.Conn) (Listener, err
 	if err == nil {
 		l.restore, err = hastenSQLite(ctx, conn)
 		if err != nil {
-			err = errors.Join(err, l.restore())
+			err = errors.Join(err, orDiscard(conn, l.restore()))
 		}
 	}
 	if err != nil {
@@ -111,7 +111,7 @@ func (l *sqliteListener) due(now time.Time) bool {
 // Close gives the connection back as it was: closing it could drop a database that is in
 // memory.
 func (l *sqliteListener) Close() {
-	_ = l.restore() // what it cannot restore it closes
+	_ = orDiscard(l.conn, l.restore())
 	_ = l.conn.Close()
 }
 

@@ -151,7 +151,14 @@ func (d *Database) begin(ctx context.Context, c *Claim, turn *Turn) (_ *txn, err
 		}
 	}()
 	restore, err := d.Dialect.Hasten(ctx, t.conn)
-	defer func() { err = errors.Join(err, restore()) }() // before fn, which waits as the program wants it to
+	defer func() {
+		if err == nil {
+			err = restore() // before fn, which waits as the program wants it to
+			t.discard = err != nil
+		} else {
+			t.unhasten = restore // behind the transaction's end
+		}
+	}()
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func (t *txn) finish(ctx context.Context, settle func(), conclude func() error) 
 		over, late = nil, time.After(t.claim.patience())
 	}
 	closeErr := wait(closed)
-	if errors.Is(closeErr, errOverdue) || err == nil && conclude != nil { // a commit stands, whatever comes after
+	if closeErr == nil || errors.Is(closeErr, errOverdue) || err == nil && conclude != nil { // a commit stands, whatever comes after
 		return err
 	}
 	return errors.Join(err, closeErr)
@@ -218,6 +218,7 @@ func (t *txn) close() (err error) {
 	}
 	if t.unhasten != nil {
 		err = t.unhasten()
+		t.discard = t.discard || err != nil
 	}
 	if t.fence != nil {
 		err = errors.Join(err, t.fence.Lift(t.discard))

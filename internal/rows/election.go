@@ -52,6 +52,13 @@ func (t *Table) Election(name string) Election {
 	return Election{Table: t, election: name, invalid: CheckText("election name", name, maxElectionName)}
 }
 
+// Named returns the rows of another election of the table, as Table.Election does, and asleep if these are.
+func (e Election) Named(name string) Election {
+	named := e.Table.Election(name)
+	named.asleep = e.asleep
+	return named
+}
+
 // Asleep returns the same rows, through which nobody is told of changes of leader.
 func (e Election) Asleep() Election {
 	e.asleep = true

@@ -305,7 +305,7 @@ func (j *judge) commit(p *process, term uint64, now *election.Record) {
 	defer j.mu.Unlock()
 	j.Entries++
 	j.trace.add(p.id, "entry", term, uint64(now.Version))
-	if (now.LeaderID != p.id || now.Term != term) && !(j.undone && now.Unguarded) {
+	if (now.LeaderID != p.id || now.Term != term) && !(j.undone && (now.Unguarded || now.LeaderID == "")) { // the leader row is as it was
 		j.failLocked("G3: an entry of %s in term %d was committed while %q led in term %d", p.id, term, now.LeaderID, now.Term)
 	}
 }

@@ -180,6 +180,14 @@ func TestJudge(t *testing.T) {
 			c.stored(c.b, &election.Record{LeaderID: "b", Term: 2}, &election.Record{LeaderID: "a", Term: 1}, false)
 			c.commit(c.b, 2, &election.Record{LeaderID: "a", Term: 2, Unguarded: true})
 		}, ""},
+		"an entry under the leader row, where a lost history's record says that nobody leads": {func(c court) {
+			c.leads(c.a, 1)
+			c.lost(&election.Record{})
+			c.gone(c.a)
+			c.leads(c.b, 1)
+			c.stored(c.a, &election.Record{LeaderID: "b", Term: 1}, &election.Record{Term: 1}, false)
+			c.commit(c.b, 1, &election.Record{Term: 1})
+		}, ""},
 		"another one is made the leader": {func(c court) {
 			c.stored(c.a, &election.Record{}, &election.Record{LeaderID: "b", Term: 1}, true)
 		}, "G1: a made b the leader"},

@@ -138,7 +138,11 @@ func OnConn(ctx context.Context, db *sql.DB, d *dialect.Dialect, statement func(
 	return OnLiveConn(db, func() error {
 		return pinned(ctx, db, func(conn *sql.Conn) error {
 			restore, err := d.Hasten(ctx, conn)
-			defer func() { _ = restore() }() // what it cannot restore it closes
+			defer func() {
+				if restore() != nil {
+					dialect.Discard(conn)
+				}
+			}()
 			if err != nil {
 				return err
 			}

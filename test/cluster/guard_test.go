@@ -99,7 +99,7 @@ func sessionState(t *testing.T, db *sql.DB) (state string) {
 	t.Helper()
 	require.NoError(t, db.QueryRow(`SELECT CONCAT_WS(' ', @@autocommit, @@tx_isolation, @@tx_read_only, @@innodb_lock_wait_timeout, @@lock_wait_timeout,
 		@@idle_transaction_timeout, @@idle_write_transaction_timeout, @@idle_readonly_transaction_timeout, @@max_statement_time,
-		@@net_write_timeout, @@sql_mode, @@wsrep_sync_wait)`).Scan(&state))
+		@@net_write_timeout, @@sql_mode, @@wsrep_sync_wait, @@use_stat_tables)`).Scan(&state))
 	return state
 }
 
