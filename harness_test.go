@@ -23,13 +23,17 @@ import (
 )
 
 // TestMain lets more tests run at once than there are cores, unless -parallel says otherwise: most
-// of them wait most of their time. Not so under the race detector, where they compute.
+// of them wait most of their time. Under the race detector they compute more.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	told := false
 	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
-	if !told && !raceEnabled {
-		_ = flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0)))
+	if !told {
+		atOnce := 3
+		if raceEnabled {
+			atOnce = 2
+		}
+		_ = flag.Set("test.parallel", strconv.Itoa(atOnce*runtime.GOMAXPROCS(0)))
 	}
 	os.Exit(m.Run())
 }

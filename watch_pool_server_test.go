@@ -182,7 +182,7 @@ func lastPing(t *testing.T, handle *sql.DB) time.Time {
 	t.Helper()
 	var used sql.NullTime
 	require.NoError(t, handle.QueryRow(`SELECT MAX(state_change) FROM pg_stat_activity
-		WHERE query = '-- ping' AND pid <> pg_backend_pid() AND state = 'idle' AND datname = current_database()`).Scan(&used))
+		WHERE query = 'SELECT pg_notification_queue_usage() < 0.5' AND pid <> pg_backend_pid() AND state = 'idle' AND datname = current_database()`).Scan(&used))
 	return used.Time
 }
 
