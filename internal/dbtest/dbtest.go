@@ -115,6 +115,10 @@ func each(t *testing.T, engines []engine, run func(t *testing.T, db *Database)) 
 		if only != "" && !slices.Contains(strings.Split(only, ","), e.name) {
 			continue
 		}
+		if testing.Short() && e.name != "sqlite" {
+			t.Run(e.name, func(t *testing.T) { skipServerIfShort(t) })
+			continue
+		}
 		databases, missing := e.setup(t)
 		if len(databases) == 0 {
 			t.Run(e.name, func(t *testing.T) { skipUnlessRequired(t, e.name, missing) })
@@ -125,6 +129,14 @@ func each(t *testing.T, engines []engine, run func(t *testing.T, db *Database)) 
 				run(t, db)
 			})
 		}
+	}
+}
+
+// skipServerIfShort ends a test that needs a server, under -short.
+func skipServerIfShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short leaves out the servers")
 	}
 }
 

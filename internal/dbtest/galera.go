@@ -43,6 +43,7 @@ const (
 // ELECTION_TEST_REQUIRE names "galera".
 func RequireGalera(t testing.TB, start func() (*Galera, error)) *Galera {
 	t.Helper()
+	skipServerIfShort(t)
 	g, err := start()
 	skipWithoutProgram(t, "galera", err)
 	require.NoError(t, err)

@@ -29,6 +29,7 @@ type OwnServer struct {
 // the test where the server is missing, unless ELECTION_TEST_REQUIRE lists it.
 func RequireServer(t testing.TB, engine string) *OwnServer {
 	t.Helper()
+	skipServerIfShort(t)
 	s, err := StartServer(engine)
 	skipWithoutProgram(t, engine, err)
 	require.NoError(t, err)

@@ -63,6 +63,7 @@ func StartPair() (*Pair, error) {
 // missing, unless ELECTION_TEST_REQUIRE lists "postgres".
 func RequirePair(t testing.TB) *Pair {
 	t.Helper()
+	skipServerIfShort(t)
 	p, err := StartPair()
 	skipWithoutProgram(t, "postgres", err)
 	require.NoError(t, err)

@@ -86,6 +86,7 @@ func (d *databases) drop(admin *sql.DB, name string) {
 // ELECTION_TEST_REQUIRE lists "pgbouncer".
 func PgBouncer(t testing.TB) *Database {
 	t.Helper()
+	skipServerIfShort(t)
 	databases, missing := pgbouncerDatabases(t)
 	if missing != "" {
 		skipUnlessRequired(t, "pgbouncer", missing)

@@ -106,6 +106,7 @@ func inCommandLine(settings []string) (line string) {
 // installed and not required.
 func keep(t testing.TB, name string, start func() (*server, error)) *server {
 	t.Helper()
+	skipServerIfShort(t)
 	s, err := start()
 	skipWithoutProgram(t, name, err)
 	require.NoError(t, err)
