@@ -3,10 +3,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -143,9 +145,12 @@ func (s *stage) round(ctx context.Context, faults []fault) error {
 	return nil
 }
 
-// strikeAll begins faults, one on each member at most.
+// strikeAll begins faults, one on each member at most. Processes are stopped last: one that is stopped inside a
+// write keeps SQLite's lock, for which a fault of the file would wait.
 func (s *stage) strikeAll(ctx context.Context, faults []fault) (wounds []wound, err error) {
 	hit := map[*seat]bool{}
+	faults = slices.Clone(faults)
+	slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(stopped(a), stopped(b)) })
 	for _, f := range faults {
 		w := wound{fault: f, at: s.aim(ctx, f)}
 		if !f.outage {
@@ -164,11 +169,18 @@ func (s *stage) strikeAll(ctx context.Context, faults []fault) (wounds []wound, 
 	return wounds, nil
 }
 
-// healAll ends faults, also when ctx has ended.
+func stopped(f fault) int {
+	if f.kind == sigstop {
+		return 1
+	}
+	return 0
+}
+
+// healAll ends faults, the last one first, also when ctx has ended.
 func (s *stage) healAll(ctx context.Context, wounds []wound) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healPatience)
 	defer cancel()
-	for _, w := range wounds {
+	for _, w := range slices.Backward(wounds) {
 		if err := w.heal(ctx); err != nil {
 			return fmt.Errorf("end of %s: %w", w.name(), err)
 		}
