@@ -102,6 +102,12 @@ func (a *Actor) Err() error {
 	return a.err
 }
 
+// HasBegun reports whether the process has come so far that it heeds a signal: to its journal.
+func (a *Actor) HasBegun() bool {
+	_, err := os.Stat(strings.TrimSuffix(a.stderr, ".stderr"))
+	return err == nil
+}
+
 // LastWords is the end of what the process wrote to standard error.
 func (a *Actor) LastWords() string {
 	const most = 2 << 10

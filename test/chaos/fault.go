@@ -121,7 +121,7 @@ func (s *stage) dismiss(ctx context.Context, at *seat) {
 		s.kill(at)
 		err = fmt.Errorf("it did not end on SIGTERM: %w", context.Cause(ctx))
 	}
-	if err != nil {
+	if err != nil && at.actor.HasBegun() { // else it was ended before it could heed the signal
 		s.noteOf(at, deserted, err)
 	}
 }
