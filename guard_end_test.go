@@ -447,7 +447,11 @@ func TestTrap28EndedByFunction(t *testing.T) {
 		opened, err := run(func(tx *sql.Tx) error { _ = tx.Rollback(); return nil })
 		require.ErrorIs(t, err, election.ErrTxnEnded)
 		assert.Equal(t, db.Engine != "sqlite", opened == 1)
-		for _, want := range []error{nil, errors.New("boom")} {
+		boom := errors.New("boom")
+		opened, err = run(func(tx *sql.Tx) error { _ = tx.Rollback(); return boom })
+		require.ErrorIs(t, err, boom)
+		assert.Equal(t, db.Engine != "sqlite", opened == 1, "an error of the function's own")
+		for _, want := range []error{nil, boom} {
 			opened, err = run(func(*sql.Tx) error { return want })
 			require.ErrorIs(t, err, want)
 			assert.Zero(t, opened)
