@@ -147,7 +147,8 @@ func (d *Database) begin(ctx context.Context, c *Claim, turn *Turn) (_ *txn, err
 	defer func() {
 		if err != nil {
 			t.discard = t.discard || dialect.Classify(err) == dialect.Elsewhere
-			err = errors.Join(err, t.finish(ctx, func() {}, nil))
+			_, closeErr := t.finish(ctx, func() {}, nil)
+			err = errors.Join(err, closeErr)
 		}
 	}()
 	restore, err := d.Dialect.Hasten(ctx, t.conn)

@@ -47,7 +47,8 @@ func (t *txn) run(ctx context.Context, fn func(context.Context, *sql.Tx) error) 
 	var conclude func() error // nil: fn has not returned
 	var fnErr error
 	defer func() {
-		if err = t.finish(ctx, settle, conclude); errors.Is(err, errOverdue) {
+		overdue := false
+		if overdue, err = t.finish(ctx, settle, conclude); overdue {
 			err = t.claim.explain(errors.Join(endOf(ctx), err, fnErr))
 		}
 		if t.claim.Took != nil {
@@ -63,10 +64,10 @@ func (t *txn) run(ctx context.Context, fn func(context.Context, *sql.Tx) error) 
 var errOverdue = errors.New("no answer at its end")
 
 // finish settles what ends the transaction beside fn, concludes it if fn has returned, and closes it. It
-// waits until ctx has ended, and the claim's patience after that; once the outcome is known, for
-// that patience at most. What is left then is done when the server answers or the network gives up:
-// not all that drivers do can be ended.
-func (t *txn) finish(ctx context.Context, settle func(), conclude func() error) error {
+// waits until ctx has ended, and the claim's patience after that: what has not come to its outcome then is overdue. Once
+// the outcome is known, it waits for that patience at most. What is left then is done when the server
+// answers or the network gives up: not all that drivers do can be ended.
+func (t *txn) finish(ctx context.Context, settle func(), conclude func() error) (overdue bool, err error) {
 	concluded, closed := make(chan error, 1), make(chan error, 1)
 	go func() {
 		settle()
@@ -78,38 +79,37 @@ func (t *txn) finish(ctx context.Context, settle func(), conclude func() error) 
 		closed <- t.close()
 	}()
 	over, late := ctx.Done(), (<-chan time.Time)(nil)
-	wait := func(result <-chan error) error {
+	wait := func(result <-chan error) (overdue bool, err error) {
 		for {
 			select {
 			case err := <-result:
-				return err
+				return false, err
 			case <-over:
 				over, late = nil, time.After(t.claim.patience())
 			case <-late:
 				select {
 				case err := <-result: // in the last moment
-					return err
+					return false, err
 				default:
-					return errOverdue
+					return true, errOverdue
 				}
 			}
 		}
 	}
-	err := wait(concluded)
-	if errors.Is(err, errOverdue) {
+	if overdue, err = wait(concluded); overdue {
 		if !t.fate.CompareAndSwap(undecided, givenUp) {
-			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+			err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 		}
-		return err
+		return true, err
 	}
 	if late == nil {
 		over, late = nil, time.After(t.claim.patience())
 	}
-	closeErr := wait(closed)
-	if closeErr == nil || errors.Is(closeErr, errOverdue) || err == nil && conclude != nil { // a commit stands, whatever comes after
-		return err
+	unclosed, closeErr := wait(closed)
+	if closeErr == nil || unclosed || err == nil && conclude != nil { // a commit stands, whatever comes after
+		return false, err
 	}
-	return errors.Join(err, closeErr)
+	return false, errors.Join(err, closeErr)
 }
 
 // conclude commits, after fn has returned err. The library's own watch does not end the transaction any more.
