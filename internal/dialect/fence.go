@@ -119,13 +119,12 @@ func restore(conn *sql.Conn, discard bool, statements ...string) error {
 		if discard {
 			break
 		}
-		_, err := conn.ExecContext(ctx, statement)
-		discard = err != nil
+		discard = execUnlessClosed(ctx, conn, statement) != nil
 	}
 	if !discard {
 		return nil
 	}
-	err := conn.Raw(func(dc any) error {
+	err := rawUnlessClosed(conn, func(dc any) error {
 		// Where database/sql has its connections from another pool, that one would
 		// be given back what is closed here.
 		if pg, ok := pgxOf(dc); ok {

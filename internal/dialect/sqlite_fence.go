@@ -133,7 +133,7 @@ func (f *sqliteFence) Rollback(_ context.Context, tx *Txn) error { return tx.Rol
 // panics where the connection was closed before.
 func (f *sqliteFence) Lift(discard bool) error {
 	discard = discard && !f.keep && !f.isIdle()
-	err := f.conn.Raw(func(dc any) error {
+	err := rawUnlessClosed(f.conn, func(dc any) error {
 		hooks, ok := hooksOf(dc)
 		if !ok || discard || !f.keep && hooks.wornOut() {
 			return driver.ErrBadConn // database/sql closes it, hooks and all
@@ -150,7 +150,7 @@ func (f *sqliteFence) Lift(discard bool) error {
 // isIdle tries to begin a transaction, which fails inside of one.
 func (f *sqliteFence) isIdle() bool {
 	for _, statement := range []string{"BEGIN", "ROLLBACK"} {
-		if _, err := f.conn.ExecContext(context.Background(), statement); err != nil {
+		if execUnlessClosed(context.Background(), f.conn, statement) != nil {
 			return false
 		}
 	}

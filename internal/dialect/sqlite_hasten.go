@@ -40,7 +40,7 @@ func restoreBusyTimeout(conn *sql.Conn, was int64) error {
 	if was <= sqliteBusyTimeout {
 		return nil
 	}
-	err := conn.Raw(func(dc any) error {
+	err := rawUnlessClosed(conn, func(dc any) error {
 		bare, ok := bareSQLite(dc)
 		if !ok {
 			return errors.New("the connection is another one")

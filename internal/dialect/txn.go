@@ -66,7 +66,7 @@ func (t *Txn) End() (over bool) {
 		// While somebody waits for the statements under way, so does this.
 		if _, err := t.last.Exec(); !errors.Is(err, sql.ErrTxDone) {
 			t.over = true // the statement is closed
-		} else if t.conn.Raw(func(any) error { return nil }) != nil {
+		} else if rawUnlessClosed(t.conn, func(any) error { return nil }) != nil {
 			t.over = true // the connection is
 		} else {
 			_, _ = pause(context.Background(), time.Millisecond, nil)

@@ -1,11 +1,15 @@
 package dialect
 
 import (
+	"context"
 	"database/sql"
+	"database/sql/driver"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -71,19 +75,127 @@ func TestTrap24TxnDoesNotKnowOfAnothersEnd(t *testing.T) {
 
 func TestTrap24TxnWaitsForAnothersEnd(t *testing.T) {
 	t.Parallel()
-	txn, release := endedElsewhere(t, true)
-	defer release()
-	var released atomic.Bool
-	waits := make(chan struct{})
-	go func() {
-		<-waits
-		for range 1000 { // it returns at once or not at all
-			runtime.Gosched()
+	t.Run("which waits for rows", func(t *testing.T) {
+		txn, release := endedElsewhere(t, true)
+		defer release()
+		requireEndWaits(t, txn, release)
+	})
+	t.Run("which waits for the driver", func(t *testing.T) {
+		conn := silentConn{answer: make(chan struct{})}
+		db := sql.OpenDB(conn)
+		last, err := db.Prepare("SELECT 1")
+		require.NoError(t, err)
+		pinned, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		txn, err := beginTxn(t.Context(), pinned)
+		require.NoError(t, err)
+		require.NoError(t, txn.Watch(t.Context(), last))
+		ended := make(chan error, 2)
+		for range 2 {
+			go func() { ended <- txn.Tx.Rollback() }()
 		}
-		released.Store(true)
-		release()
-	}()
-	close(waits)
-	assert.True(t, txn.End())
-	assert.True(t, released.Load(), "rows of it were still read")
+		require.ErrorIs(t, <-ended, sql.ErrTxDone) // so the other one is at it
+		requireEndWaits(t, txn, func() { close(conn.answer) })
+		require.NoError(t, <-ended)
+	})
+}
+
+// requireEndWaits requires that End of txn waits until release is called.
+func requireEndWaits(t *testing.T, txn *Txn, release func()) {
+	t.Helper()
+	over := make(chan bool, 1)
+	go endForTest(txn, over)
+	require.Eventually(t, func() bool { return len(over) > 0 || endForTestIsBlocked() }, 10*time.Second, time.Millisecond)
+	require.Empty(t, over)
+	release()
+	assert.True(t, <-over)
+}
+
+// endForTest is a function of its own, to be found among the stacks of all goroutines.
+func endForTest(txn *Txn, over chan<- bool) { over <- txn.End() }
+
+func endForTestIsBlocked() bool {
+	all := make([]byte, 1<<20)
+	all = all[:runtime.Stack(all, true)]
+	return slices.ContainsFunc(strings.Split(string(all), "\n\n"), func(stack string) bool {
+		return strings.Contains(stack, "dialect.endForTest(") &&
+			(strings.Contains(stack, "sync.(*RWMutex).RLock(") || strings.Contains(stack, "sync.(*Mutex).Lock("))
+	})
+}
+
+// silentConn is a connection whose ROLLBACK has no answer until there is one. It is its own connector.
+type silentConn struct {
+	brokenConn
+	answer chan struct{}
+}
+
+func (c silentConn) Connect(context.Context) (driver.Conn, error)                 { return c, nil }
+func (c silentConn) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) { return c, nil }
+func (c silentConn) Begin() (driver.Tx, error)                                    { return c, nil }
+func (c silentConn) Rollback() error                                              { <-c.answer; return nil }
+func (c silentConn) Prepare(string) (driver.Stmt, error)                          { return emptyStmt{}, nil }
+
+type emptyStmt struct{}
+
+func (emptyStmt) Close() error                               { return nil }
+func (emptyStmt) NumInput() int                              { return 0 }
+func (emptyStmt) Exec([]driver.Value) (driver.Result, error) { return driver.ResultNoRows, nil }
+func (emptyStmt) Query([]driver.Value) (driver.Rows, error)  { return nil, driver.ErrSkip }
+
+// brokenConn is a connection that turns out to be broken when its transaction is rolled back. It is its
+// own connector.
+type brokenConn struct{}
+
+func (c brokenConn) Connect(context.Context) (driver.Conn, error) { return c, nil }
+func (brokenConn) Driver() driver.Driver                          { return nil }
+func (brokenConn) Prepare(string) (driver.Stmt, error)            { return nil, driver.ErrSkip }
+func (c brokenConn) Begin() (driver.Tx, error)                    { return c, nil }
+func (brokenConn) Commit() error                                  { return nil }
+func (brokenConn) Rollback() error                                { return driver.ErrBadConn }
+func (brokenConn) Close() error                                   { return nil }
+func (brokenConn) ExecContext(context.Context, string, []driver.NamedValue) (driver.Result, error) {
+	return driver.ResultNoRows, nil
+}
+
+// Nothing that is done behind a transaction panics when database/sql closes the connection at this very moment: it
+// does in about every fifth round, if it is let.
+func TestConnIsClosedBesideItsUse(t *testing.T) {
+	t.Parallel()
+	db := sql.OpenDB(brokenConn{})
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	for name, use := range map[string]func(*sql.Conn) error{
+		"statement": func(conn *sql.Conn) error { return execUnlessClosed(t.Context(), conn, "SELECT 1") },
+		"raw":       func(conn *sql.Conn) error { return rawUnlessClosed(conn, func(any) error { return nil }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 1000 {
+				conn, err := db.Conn(t.Context())
+				require.NoError(t, err)
+				ctx, cancel := context.WithCancel(t.Context())
+				tx, err := conn.BeginTx(ctx, nil)
+				require.NoError(t, err)
+				go func() {
+					cancel()
+					_ = tx.Rollback()
+				}()
+				for err = nil; err == nil; {
+					err = use(conn)
+				}
+				require.ErrorIs(t, err, sql.ErrConnDone)
+				require.ErrorIs(t, restore(conn, false, "SELECT 1"), nil)
+			}
+		})
+	}
+}
+
+// A panic of something else is none of that kind.
+func TestPanicBesideAClosedConn(t *testing.T) {
+	t.Parallel()
+	db := sql.OpenDB(brokenConn{})
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	var none *brokenConn
+	assert.Panics(t, func() { _ = unlessClosed(conn, func() error { return (*none).Close() }) })
 }
