@@ -91,6 +91,7 @@ func TestWatchIsTakenUpAgain(t *testing.T) {
 			require.Less(t, next.Sub(before), 5*time.Second+atOnce)
 			before = next
 		}
+		synctest.Wait()
 		require.True(t, a.Status().Watching)
 		for _, d := range []time.Duration{0, time.Millisecond} { // it does not begin, or breaks at once
 			<-lasts
