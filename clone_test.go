@@ -13,7 +13,7 @@ import (
 // copyOf is what a snapshot of p's process holds of it.
 func copyOf(p *participant) *participant {
 	q := *p
-	q.terms, q.members, q.entries, q.rows = maps.Clone(p.terms), maps.Clone(p.members), maps.Clone(p.entries), maps.Clone(p.rows)
+	q.terms, q.members, q.recordEntries, q.rows.byID = maps.Clone(p.terms), maps.Clone(p.members), maps.Clone(p.recordEntries), maps.Clone(p.rows.byID)
 	return &q
 }
 
@@ -31,9 +31,9 @@ func TestCopyOfALeaderIsFound(t *testing.T) {
 			if triesFirst {
 				w := b.plan(rec, at(2*time.Second), renewing(5))
 				require.Equal(t, moveRenew, w.move)
-				b.refused(&w)
+				b.handleConflict(&w)
 			}
-			require.True(t, b.copied(renewed, 2*time.Second))
+			require.True(t, b.foundCopy(renewed, 2*time.Second))
 			_, m = b.turn(t, renewed, 2*time.Second, renewing(5))
 			require.Equal(t, moveDuplicate, m)
 			_, m = a.turn(t, renewed, 4*time.Second, renewing(7))
@@ -52,9 +52,9 @@ func TestCopyOfAFollowerStartsAnew(t *testing.T) {
 		return &Record{LeaderID: "z", Term: 1, Version: version, Members: []*Member{entryOf("z", uint64(version), 10*time.Second)}}
 	}
 	rec, _ := a.turn(t, at(2), time.Second, want{due: true, leap: 3})
-	require.True(t, b.copied(rec, time.Second))
-	b.forget(time.Second)
-	b.rename("another")
+	require.True(t, b.foundCopy(rec, time.Second))
+	b.rejoinAsNewcomer(time.Second)
+	b.takeNewNonce("another")
 	for i, move := range []move{moveWait, moveWait, moveRenew} {
 		next := at(3 + int64(i))
 		own, _ := rec.FindMember("a")
@@ -72,10 +72,10 @@ func TestOwnWritesAreNoCopys(t *testing.T) {
 	renewing := func() want { return want{reign: rec.Term, due: true, leap: dice.Uint64()} }
 	for range 200 {
 		var stored *Record
-		for range dice.IntN(len(a.recent)) { // of unknown outcome: any of them may be stored, or none
+		for range dice.IntN(len(a.written.recent)) { // of unknown outcome: any of them may be stored, or none
 			w := a.plan(rec, at(0), renewing())
 			require.Equal(t, moveRenew, w.move)
-			a.unsure(&w)
+			a.forgetOwnRow(&w)
 			if stored == nil || dice.IntN(3) == 0 {
 				stored = w.record.Clone()
 				stored.Version++
@@ -84,7 +84,7 @@ func TestOwnWritesAreNoCopys(t *testing.T) {
 		if stored != nil && dice.IntN(2) == 0 {
 			rec = stored
 		}
-		require.False(t, a.copied(rec, 0))
+		require.False(t, a.foundCopy(rec, 0))
 		next, m := a.turn(t, rec, 0, renewing())
 		require.Equal(t, moveRenew, m)
 		own, _ := next.FindMember("a")

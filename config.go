@@ -20,15 +20,15 @@ const (
 	DefaultRenewDeadline = 8 * time.Second
 )
 
-// MaxLeaseDuration bounds Config.LeaseDuration. An observer judges no member
-// by a longer lease than this, so a leader must not trust itself for longer.
+// MaxLeaseDuration is the longest LeaseDuration that a Config may have. An observer counts a longer
+// lease in an entry as this one, so a leader must not trust itself for longer.
 const MaxLeaseDuration = 24 * time.Hour
 
-// minRenewTime leaves each of the three rounds between a renewal that is due and
-// the end of the trust 1 ms.
+// minRenewTime is the shortest time from a renewal that is due to the end of the trust. Three
+// rounds have to fit into it, each with 1 ms.
 const minRenewTime = 3 * time.Millisecond
 
-// forever stands for longer durations, which added to a moment would overflow.
+// forever replaces every longer duration, because a longer one, added to a moment, could overflow.
 const forever = 100 * 365 * 24 * time.Hour
 
 const (
@@ -40,57 +40,60 @@ const (
 // Config describes one member of one election. ID, Storage and LeaderCallback
 // are required; every other zero value has a documented default.
 type Config struct {
-	// ID names this member. Required, at most 255 bytes of valid UTF-8 without
-	// NUL, and unique among the members: a second live process with the same ID
-	// is refused with ErrDuplicateMember. IDs are compared byte for byte.
+	// ID names this member. Required. It has at most 255 bytes of valid UTF-8 without NUL, and is
+	// compared byte for byte. It is unique among the members: a second live process with the same
+	// ID gets ErrDuplicateMember.
 	ID string
-	// Name is a label for people. It may be empty and need not be unique.
+	// Name is a label for people. It may be empty and need not be unique. At most 1 KiB.
 	Name string
-	// Address is where other members or clients reach this one; the library
-	// carries it in the record and never dials it.
+	// Address is where other members or clients reach this one. The library stores it in the
+	// member's entry and never dials it. It may be empty. At most 1 KiB.
 	Address string
 
 	// Storage holds the election's record. Required.
 	Storage Storage
-	// LeaderCallback is run each time this member becomes leader. Required. Its
-	// ctx ends when the leadership ends, with one of the Err… causes of this
-	// package or the cause of RunElection's ctx; the callback must then return
-	// promptly, within StopTimeout. Returning earlier, with or without an error,
-	// gives the leadership up. At most one callback runs at any time.
+	// LeaderCallback runs each time this member becomes leader. Required. One Elector runs at most
+	// one callback at a time.
+	//
+	// When the leadership ends, ctx ends. Its cause (context.Cause) is one of this package's
+	// errors, such as ErrLeaseExpired, or the cause of RunElection's ctx. The callback must then
+	// return promptly, within StopTimeout. A callback that returns earlier, with or without an
+	// error, gives the leadership up. Its error is only reported, as the Err of
+	// EventCallbackReturn.
 	LeaderCallback func(ctx context.Context) error
 
 	// LeaseDuration is how long the other members leave a silent leader alone.
 	// Default 10s, at most 24h.
 	LeaseDuration time.Duration
-	// RenewInterval is the time between two renewals, and between two looks at
-	// the record. Default 2s; shorter than RenewDeadline.
+	// RenewInterval is the time between two renewals, and between two reads of the record. Default
+	// 2s. It must be shorter than RenewDeadline, by at least 3 ms.
 	RenewInterval time.Duration
 	// RenewDeadline is how long a leader trusts its last acknowledged renewal,
 	// counted from the start of that renewal. Default 8s; at most
 	// LeaseDuration - RenewInterval.
 	RenewDeadline time.Duration
-	// ExitOnRenewFail makes RunElection return an error when a leader loses its
-	// lease, instead of going on as a follower.
+	// ExitOnRenewFail makes RunElection return an error when a leader loses its lease. Otherwise
+	// the member goes on as a follower.
 	ExitOnRenewFail bool
-	// StopTimeout is how long a callback may take to return after its ctx ended
-	// before it is reported as an overrun. Default: LeaseDuration.
+	// StopTimeout is how long a callback may take to return, counted from the end of its ctx. A
+	// callback that takes longer is an overrun (see StateOverrun). Default: LeaseDuration.
 	StopTimeout time.Duration
 
-	// Labels travel in the record, for routing: at most 4 KiB in all, keys not
-	// empty. The map is copied.
+	// Labels are stored in the member's entry, for routing. All keys and values together have at
+	// most 4 KiB of valid UTF-8 without NUL; no key is empty. The map is copied.
 	Labels map[string]string
 
 	// Logger receives one line per Event; nil discards them.
 	Logger *slog.Logger
-	// OnEvent receives every Event, one at a time, on a goroutine of its own
-	// behind a bounded queue: a slow receiver loses events (and is told how
-	// many), it never delays the election.
+	// OnEvent receives the events one at a time, on a goroutine of its own; nil discards them.
+	// Events wait for it in a bounded queue. When the queue is full, further events are dropped and
+	// counted (EventDropped), so a slow receiver never delays the election.
 	OnEvent func(Event)
 }
 
-// AdjustAndValidate fills the durations left zero with their defaults and
-// checks every rule. The error names the field and the rule it breaks; a
-// Config that broke a rule may have had defaults filled in, nothing else.
+// AdjustAndValidate sets each duration that is zero to its default, and checks every rule. The
+// error names the field and the rule that it breaks. After an error some defaults may have been
+// set, and nothing else has changed.
 func (c *Config) AdjustAndValidate() error {
 	setDefault(&c.LeaseDuration, DefaultLeaseDuration)
 	setDefault(&c.RenewInterval, DefaultRenewInterval)
@@ -181,8 +184,8 @@ func setDefault(field *time.Duration, value time.Duration) {
 	}
 }
 
-// isNil also recognises a nil pointer inside the interface, the usual result
-// of an ignored constructor error.
+// isNil reports whether s is nil or holds a nil pointer. A nil pointer inside the interface is the
+// usual result of an ignored constructor error.
 func isNil(s Storage) bool {
 	if s == nil {
 		return true

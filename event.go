@@ -10,31 +10,52 @@ import (
 // EventKind names what happened. The set may grow.
 type EventKind string
 
-// What an elector or observer reports, in the rough order of a member's life.
+// The kinds of events that an elector or observer reports, in the rough order of a member's life.
 const (
-	EventJoined          EventKind = "joined"           // first renewal acknowledged
-	EventLeaderObserved  EventKind = "leader_observed"  // the recorded leader or term changed, also to nobody
-	EventAcquired        EventKind = "acquired"         // this member leads; its callback starts
-	EventDraining        EventKind = "draining"         // the callback's ctx ended; Err is the cause
-	EventCallbackReturn  EventKind = "callback_return"  // the callback returned; Err is its error, Duration its run
-	EventCallbackOverrun EventKind = "callback_overrun" // the callback did not return within StopTimeout
-	EventReleased        EventKind = "released"         // the leadership was given back
-	EventStorageError    EventKind = "storage_error"    // a storage call failed with other than a conflict; Err
-	EventHistoryLost     EventKind = "history_lost"     // the record vanished or went back; nobody who saw it leads for one lease
-	EventLeaseClamped    EventKind = "lease_clamped"    // an entry claims more than MaxLeaseDuration; MemberID
-	EventSuspended       EventKind = "suspended"        // this machine slept for Duration
-	EventGuardSlow       EventKind = "guard_slow"       // a guarded transaction took longer (Duration) than RenewInterval
-	EventDuplicate       EventKind = "duplicate_member" // another process has this ID: one that lives, or a copy of this one
-	EventDropped         EventKind = "events_dropped"   // Dropped events were lost before this one
-	EventStopped         EventKind = "stopped"          // RunElection returns; Err
+	// EventJoined reports that the first renewal was acknowledged.
+	EventJoined EventKind = "joined"
+	// EventLeaderObserved reports that the recorded leader or term changed. LeaderID is "" when no
+	// member leads.
+	EventLeaderObserved EventKind = "leader_observed"
+	// EventAcquired reports that this member leads and its callback starts.
+	EventAcquired EventKind = "acquired"
+	// EventDraining reports that the callback's ctx ended. Err is the cause.
+	EventDraining EventKind = "draining"
+	// EventCallbackReturn reports that the callback returned. Err is its error, Duration how long
+	// it ran.
+	EventCallbackReturn EventKind = "callback_return"
+	// EventCallbackOverrun reports that the callback did not return within StopTimeout (Duration).
+	EventCallbackOverrun EventKind = "callback_overrun"
+	// EventReleased reports that the leadership was released.
+	EventReleased EventKind = "released"
+	// EventStorageError reports that a storage call failed, and not by a conflict. Err is its
+	// error.
+	EventStorageError EventKind = "storage_error"
+	// EventHistoryLost reports that the record vanished or went back. This member does not acquire
+	// before the longest lease that it knows has passed.
+	EventHistoryLost EventKind = "history_lost"
+	// EventLeaseClamped reports that the entry of MemberID claims a lease (Duration) above
+	// MaxLeaseDuration.
+	EventLeaseClamped EventKind = "lease_clamped"
+	// EventSuspended reports that this machine slept for Duration.
+	EventSuspended EventKind = "suspended"
+	// EventGuardSlow reports that a guarded transaction took longer (Duration) than RenewInterval.
+	EventGuardSlow EventKind = "guard_slow"
+	// EventDuplicate reports that another process has this ID: one that lives, or a copy of this
+	// one.
+	EventDuplicate EventKind = "duplicate_member"
+	// EventDropped reports that events were lost before the next one. Dropped is their number.
+	EventDropped EventKind = "events_dropped"
+	// EventStopped reports that RunElection returns. Err is what it returns.
+	EventStopped EventKind = "stopped"
 )
 
-// Event is one observation of an elector or observer. Fields that a kind does
-// not use are zero.
+// Event is something that an elector or observer reports. Fields that its kind does not use are
+// zero.
 type Event struct {
 	Kind     EventKind
 	Time     time.Time     // wall clock
-	MemberID string        // whom it is about
+	MemberID string        // the member that it is about; "" from an observer
 	LeaderID string        // the recorded leader
 	Term     uint64        // the term it is about
 	Duration time.Duration // see the kind
@@ -53,7 +74,7 @@ func (e Event) level() slog.Level {
 	return slog.LevelInfo
 }
 
-// attrs are the fields of an event that carry something.
+// attrs returns the member's ID and all other fields that are set, for the log.
 func (e Event) attrs() []slog.Attr {
 	attrs := []slog.Attr{slog.String("member", e.MemberID)}
 	if e.LeaderID != "" {
@@ -76,8 +97,8 @@ func (e Event) attrs() []slog.Attr {
 
 const eventQueueLength = 256
 
-// eventQueue hands events to a logger and a function, on one goroutine. Its
-// emit never blocks: what does not fit is counted and reported later.
+// eventQueue hands events to a logger and a function, on one goroutine. Its emit never blocks. An
+// event that finds the queue full is dropped; the number of dropped events is reported later.
 type eventQueue struct {
 	queue   chan Event
 	dropped atomic.Uint64
@@ -86,7 +107,8 @@ type eventQueue struct {
 	done    chan struct{}
 }
 
-// newEventQueue returns nil, a queue that discards, when nobody listens.
+// newEventQueue returns nil if there is neither a logger nor a function. A nil queue discards
+// events.
 func newEventQueue(logger *slog.Logger, receive func(Event)) *eventQueue {
 	if logger == nil && receive == nil {
 		return nil
@@ -110,8 +132,8 @@ func (q *eventQueue) emit(e Event) {
 	}
 }
 
-// start begins the delivery. The function it returns ends it and waits for what
-// is queued, but for no longer than patience, because the receiver may block.
+// start begins the delivery, and returns a function that ends it. stop waits until the queued
+// events are delivered, but for no longer than patience, because the receiver may block.
 func (q *eventQueue) start(patience time.Duration) (stop func()) {
 	if q == nil {
 		return func() {}
@@ -129,7 +151,8 @@ func (q *eventQueue) start(patience time.Duration) (stop func()) {
 	}
 }
 
-// run delivers until ctx ends, then what is still queued.
+// run delivers events until ctx ends. Then it delivers the events that are still queued, and
+// returns.
 func (q *eventQueue) run(ctx context.Context) {
 	defer close(q.done)
 	for {

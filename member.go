@@ -5,35 +5,37 @@ import (
 	"time"
 )
 
-// Member is one participant's entry in the Record, written by that participant
-// alone (and removed by the leader once its lease has lapsed).
+// Member is the entry of one member: in the Record or, where the Storage is a MemberStorage, apart
+// from it. The member alone writes its entry; the leader removes it once the member's lease is
+// over.
 type Member struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Address string `json:"address"`
-	// LeaseDuration is how long this member, once silent, is still counted as
-	// alive. A value ≤ 0 in an entry written by someone else means "the
-	// reader's own"; more than MaxLeaseDuration counts as MaxLeaseDuration.
+	// LeaseDuration is how long this member is still counted as alive once it is silent. A reader
+	// takes a value ≤ 0 for the reader's own LeaseDuration, and a value above MaxLeaseDuration for
+	// MaxLeaseDuration.
 	LeaseDuration time.Duration `json:"lease_duration"`
-	// RenewTime is the member's wall clock at its last renewal, made to grow
-	// strictly. It is for people and for older readers; nothing here is decided
-	// by comparing it with another clock.
+	// RenewTime is the member's wall clock at its last renewal. It grows with every renewal, also
+	// if the clock does not. It is for people and for the four-column version. It is compared with
+	// no other clock.
 	RenewTime time.Time `json:"renew_time"`
 
 	// Labels are the Config.Labels of the member.
 	Labels map[string]string `json:"labels,omitempty"`
-	// Nonce is drawn at random by each process: two entries with one ID and
-	// different nonces come from two processes. Empty in entries of older members.
+	// Nonce is random text that each process draws. Two entries with one ID and different nonces
+	// come from two processes. It is empty in an entry that the four-column version wrote.
 	Nonce string `json:"nonce,omitempty"`
-	// Renewals grows with each renewal of this process, by a number drawn at random: so a
-	// copy of the process (a snapshot that was resumed) does not go on from it unnoticed.
-	// Observers judge a lease by whether it moves, never by a wall clock.
+	// Renewals is a counter that grows with each renewal of this process, by a random number each
+	// time. The random step tells the process from a copy of it (a snapshot that was resumed): the
+	// copy writes another number. Observers judge a lease by whether the counter moves, never by a
+	// wall clock.
 	Renewals uint64 `json:"renewals,omitempty"`
 	// Declines is true while the member takes part but does not campaign: it
 	// resigned for a while, backs off, or its last callback still runs.
 	Declines bool `json:"declines,omitempty"`
-	// Protocol is 1 if the member can renew an entry that is kept apart from the
-	// record. While a member without it lives, all renew in the record.
+	// Protocol is 1 if the member can renew an entry that is kept apart from the record, else 0.
+	// While a member with 0 lives, all members renew in the record.
 	Protocol int `json:"protocol,omitempty"`
 }
 
@@ -47,7 +49,7 @@ func (m *Member) Clone() *Member {
 	return &c
 }
 
-// lease is the duration by which a reader judges m.
+// lease is the duration by which a reader judges m; own is the reader's own LeaseDuration.
 func (m *Member) lease(own time.Duration) time.Duration {
 	if m.LeaseDuration <= 0 {
 		return own

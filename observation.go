@@ -6,49 +6,53 @@ import (
 	"time"
 )
 
-// observation is the follower's half of the safety argument: what one process
-// has seen of an election, and since when on its own monotonic clock. It is a
-// value without I/O and without a clock: every moment is a parameter.
+// observation is the follower's half of the safety argument: what one process has seen of an
+// election, and since when on its own monotonic clock. It is a value without I/O and without a
+// clock: every moment is a parameter.
 //
-// A lease is judged only by how long an entry stood still here. Moments are taken
-// with the reply in hand, never before the read was sent: an entry that changed
-// during the read then counts as renewed at its end, which can only lengthen
-// the wait.
+// A lease is judged only by how long an entry stood still here. Each moment is read when the reply
+// has come, never before the read was sent. An entry that changed during the read then counts as
+// renewed at the end of the read, which can only lengthen the wait.
 type observation struct {
 	ownID, ownNonce string
 	ownLease        time.Duration
 
-	base    *Record       // the newest record seen; nil before the first
-	history string        // the last one seen, whoever dropped it since
-	term    uint64        // the highest term seen
-	longest time.Duration // the longest lease seen, our own included
-	barred  time.Duration // history was lost: no acquisition before this moment
-	ownTerm uint64        // the last term that this process is known to have acquired
+	newest          *Record       // the newest record seen; nil before the first
+	history         string        // the last one seen, also if a four-column version dropped it since
+	highestTerm     uint64        // the highest term seen
+	longestLease    time.Duration // the longest lease seen, the own one included
+	noAcquireBefore time.Duration // history was lost: no acquisition before this moment
+	acquiredTerm    uint64        // the last term that this process is known to have acquired
 
-	// What is kept apart, by ID, and when all of it was last read, with what roster.
-	rows       map[string]*Member
-	rowsRead   bool
-	rowsAt     time.Duration
-	rowsRoster uint64
-	watches    bool // all of it was read in the reign of this process that lasts
-	changes    int  // of what show shows
-
-	leader  reignSight
-	nominee nomineeSight
-	members map[string]sighting // everybody's, in the record or apart
-	entries map[string]*Member  // those in base, by ID
-	others  []seenMember        // who is in rows, but not in base, nor this member; sorted by ID, and never changed
-	stale   bool                // rows were replaced since members and others were made of them
+	leader        reignSight
+	nominee       nomineeSight
+	rows          memberRows
+	members       map[string]memberSight // of every entry, in the record or in a member row
+	recordEntries map[string]*Member     // the entries in newest, by ID
+	// The members that have a row and no entry in newest, without this one. Sorted by ID, and never
+	// changed.
+	rowMembers []shownMember
+	changes    int // grows with each change of what show shows
 }
 
-// reignSight is the recorded reign and the last moment at which it gave a sign
-// of life: it began, its entry changed, or its entry vanished.
+// memberRows are the member rows as they were last read.
+type memberRows struct {
+	byID    map[string]*Member
+	read    bool          // all of them were read
+	readAt  time.Duration // when that was
+	roster  uint64        // their checksum then
+	tracked bool          // this process leads, and has read all of them in this reign
+	changed bool          // byID was replaced since members and rowMembers were made of it
+}
+
+// reignSight is the recorded reign, and the last moment at which it gave a sign of life: it began,
+// its entry changed, or its entry vanished.
 type reignSight struct {
 	id    string
 	term  uint64
 	since time.Duration
-	lease time.Duration // the longest under which its entry was seen; 0 if none was
-	there bool          // its entry stands in the record, where every renewal of a reign is
+	lease time.Duration // the longest lease that its entry has shown; 0: no entry was seen
+	there bool          // its entry stands in the record, where every renewal of a leader goes
 }
 
 type nomineeSight struct {
@@ -57,49 +61,49 @@ type nomineeSight struct {
 }
 
 func newObservation(id, nonce string, lease time.Duration) observation {
-	return observation{ownID: id, ownNonce: nonce, ownLease: lease, longest: lease, members: map[string]sighting{},
-		rows: map[string]*Member{}}
+	return observation{ownID: id, ownNonce: nonce, ownLease: lease, longestLease: lease, members: map[string]memberSight{},
+		rows: memberRows{byID: map[string]*Member{}}}
 }
 
 // version is the newest version seen, 0 before the first.
 func (o *observation) version() int64 {
-	if o.base == nil {
+	if o.newest == nil {
 		return 0
 	}
-	return o.base.Version
+	return o.newest.Version
 }
 
-// isOld reports whether rec is older than what was seen before: a lagging
-// replica's answer, or a history that went back. It renews nobody's lease.
+// isOld reports whether rec is older than what was seen before: a lagging replica's answer, or a
+// history that went back. An old record renews no lease.
 func (o *observation) isOld(rec *Record) bool { return rec.Version < o.version() }
 
-// hear takes in the terms that a record tells of, an old one too: another member
-// may have told it of terms that are gone from it otherwise. If such a term is
-// news, its reign may still last, and the longest lease is waited for that this
-// process has seen, or that the record shows or tells of.
-func (o *observation) hear(rec *Record, now time.Duration) {
-	if rec.TermFloor > max(rec.Term, o.term) {
-		o.longest = max(o.longest, min(rec.FloorLease, MaxLeaseDuration))
+// noteTerms takes in the terms that a record tells of; the record may be old. Its term floor may
+// tell of a term that this process has not heard of. The reign of such a term may still last. This
+// process then waits before it acquires: for the longest lease that it has seen, or that the record
+// shows or tells of.
+func (o *observation) noteTerms(rec *Record, now time.Duration) {
+	if rec.TermFloor > max(rec.Term, o.highestTerm) {
+		o.longestLease = max(o.longestLease, min(rec.FloorLease, MaxLeaseDuration))
 		for _, m := range rec.Members {
-			o.longest = max(o.longest, m.lease(o.ownLease))
+			o.longestLease = max(o.longestLease, m.lease(o.ownLease))
 		}
-		o.barred = now + o.longest
+		o.noAcquireBefore = now + o.longestLease
 	}
-	o.term = max(o.term, rec.Term, rec.TermFloor)
+	o.highestTerm = max(o.highestTerm, rec.Term, rec.TermFloor)
 }
 
-// see takes in a record that is not old. It keeps rec.
-func (o *observation) see(rec *Record, now time.Duration) {
-	o.hear(rec, now)
-	o.base = rec
+// applyRecord takes in a record that is not old. It keeps rec.
+func (o *observation) applyRecord(rec *Record, now time.Duration) {
+	o.noteTerms(rec, now)
+	o.newest = rec
 	o.changes++
 	if rec.History != "" {
 		o.history = rec.History
 	}
-	o.watches = o.watches && rec.LeaderID == o.ownID && rec.Term == o.ownTerm
+	o.rows.tracked = o.rows.tracked && rec.LeaderID == o.ownID && rec.Term == o.acquiredTerm
 	last := o.members[rec.LeaderID]
-	o.seeMembers(rec, now)
-	o.seeLeader(rec, o.members[rec.LeaderID], last, now)
+	o.applyMembers(rec, now)
+	o.applyLeader(rec, o.members[rec.LeaderID], last, now)
 	if rec.Nominee == nil {
 		o.nominee = nomineeSight{}
 	} else if o.nominee.Nominee != *rec.Nominee {
@@ -107,13 +111,13 @@ func (o *observation) see(rec *Record, now time.Duration) {
 	}
 }
 
-// seeLeader keeps the moment of the recorded reign's last sign of life. Where
-// the record names this member in a reign of an earlier process, only that
-// process's entry is a sign of it; our own is not.
-func (o *observation) seeLeader(rec *Record, entry, last sighting, now time.Duration) {
-	_, there := o.entries[rec.LeaderID] // a member row is no sign of its reign
+// applyLeader keeps the moment of the recorded reign's last sign of life. If the record names this
+// member in a reign of an earlier process, only that process's entry is a sign of life; this
+// process's is not.
+func (o *observation) applyLeader(rec *Record, entry, last memberSight, now time.Duration) {
+	_, there := o.recordEntries[rec.LeaderID] // a member row is no sign of its reign
 	wasThere := o.leader.there
-	ofAnother := rec.LeaderID == o.ownID && entry.nonce == o.ownNonce && rec.Term != o.ownTerm
+	ofAnother := rec.LeaderID == o.ownID && entry.nonce == o.ownNonce && rec.Term != o.acquiredTerm
 	switch {
 	case o.leader.id != rec.LeaderID || o.leader.term != rec.Term:
 		o.leader = reignSight{id: rec.LeaderID, term: rec.Term, since: now}
@@ -131,66 +135,65 @@ func (o *observation) seeLeader(rec *Record, entry, last sighting, now time.Dura
 	}
 }
 
-// takeOverAt is the moment at which the recorded leader's lease is over here:
-// its own lease after its last sign of life, or the longest lease seen where
-// it has no readable entry. (An entry that another process has put there under
-// the leader's ID does not shorten the lease.)
+// takeOverAt is the moment at which the recorded leader's lease is over here: its own lease after
+// its last sign of life. If the record holds no readable entry of the leader, it is the longest
+// lease seen after that sign. (An entry that another process has put there under the leader's ID
+// does not shorten the lease.)
 func (o *observation) takeOverAt() time.Duration {
 	lease := o.leader.lease
 	if !o.leader.there || lease == 0 {
-		lease = o.longest
+		lease = o.longestLease
 	}
 	return o.leader.since + lease
 }
 
-// lives reports whether the entry of id has gone on changing for a whole lease
-// from first sight. An entry that stands still may seem to move for a while, if
-// the reads come from replicas that lag.
-func (o *observation) lives(id string) bool {
+// provenAlive reports whether the entry of id has gone on changing for a whole lease from first
+// sight. One change proves nothing: reads from replicas that lag may show an entry that stands
+// still as one that changes.
+func (o *observation) provenAlive(id string) bool {
 	s := o.members[id]
 	return s.advances >= 2 && s.since >= s.first+s.lease
 }
 
-// expired reports whether the entry of id is there and has stood still for its
-// whole lease.
+// expired reports whether the entry of id is there and has stood still for its whole lease.
 func (o *observation) expired(id string, now time.Duration) bool {
 	s, ok := o.members[id]
 	return ok && now >= s.since+s.lease
 }
 
-// readPerMember is how rarely a follower reads again what is kept apart, for each
-// entry: in large elections somebody always comes or goes, and if all read all for
-// that, the cost would grow with the square.
+// readPerMember bounds how often a follower reads all member rows: once in this time for each row.
+// In a large election some member always comes or goes. If every member read every row for that,
+// the cost would grow with the square of their number.
 const readPerMember = 10 * time.Millisecond
 
-// wantsRows reports whether all that is kept apart is to be read: at each look by
-// the leader, which watches it for all, and by the others when the leader says that
-// something has changed, or when nobody leads who could.
-func (o *observation) wantsRows(now, poll time.Duration) bool {
+// memberRowsDue reports whether all member rows are to be read. The leader reads them at each look,
+// and keeps their checksum in the record (Roster). A follower reads them when the roster has
+// changed. If no leader keeps one, it reads them every half lease.
+func (o *observation) memberRowsDue(now, poll time.Duration) bool {
 	switch {
-	case o.base == nil:
+	case o.newest == nil:
 		return false
-	case !o.rowsRead:
+	case !o.rows.read:
 		return true
-	case o.ownID != "" && o.base.LeaderID == o.ownID && o.base.Term == o.ownTerm:
-		return !o.watches || now >= o.rowsAt+poll/2
-	case now < o.rowsAt+time.Duration(len(o.rows))*readPerMember:
+	case o.ownID != "" && o.newest.LeaderID == o.ownID && o.newest.Term == o.acquiredTerm:
+		return !o.rows.tracked || now >= o.rows.readAt+poll/2
+	case now < o.rows.readAt+time.Duration(len(o.rows.byID))*readPerMember:
 		return false
-	case o.base.LeaderID == "" || !o.watched():
-		return now >= o.rowsAt+o.ownLease/2
+	case o.newest.LeaderID == "" || !o.leaderTracksMembers():
+		return now >= o.rows.readAt+o.ownLease/2
 	}
-	return o.base.Roster != o.rowsRoster
+	return o.newest.Roster != o.rows.roster
 }
 
-// watched reports whether whoever leads, or led last, watches what is kept apart.
-func (o *observation) watched() bool {
-	leader, ok := o.base.FindMember(o.base.LeaderID)
-	return o.base.LeaderID == "" || ok && leader.Protocol > 0
+// leaderTracksMembers reports whether the member that leads, or led last, knows of member rows.
+func (o *observation) leaderTracksMembers() bool {
+	leader, ok := o.newest.FindMember(o.newest.LeaderID)
+	return o.newest.LeaderID == "" || ok && leader.Protocol > 0
 }
 
-// rosterOf sums up who is kept apart, and all that they say of themselves but that
-// they live. Members of every version must come to the same sum, so the fields are
-// named here.
+// rosterOf is the checksum of member rows: of what each says of itself, but not of its renewals.
+// The order of the rows does not matter. The fields are named here, as members of every version
+// must come to the same sum.
 func rosterOf(rows []*Member) uint64 {
 	var sum uint64
 	for _, m := range rows {
@@ -202,14 +205,13 @@ func rosterOf(rows []*Member) uint64 {
 	return sum
 }
 
-// loseHistory is called when a write has proved that the stored history went
-// back: whatever looked free or silent was of a history that is gone. Nobody is
-// followed by this member before the longest lease it knows has passed.
+// loseHistory forgets what was seen, as history went back: what looked free or silent was of a
+// history that is gone. This process acquires nothing before the longest lease it knows has passed.
 func (o *observation) loseHistory(now time.Duration) {
-	o.barred = now + o.longest
+	o.noAcquireBefore = now + o.longestLease
 	o.changes++
-	o.base, o.rows, o.rowsRead, o.history = nil, map[string]*Member{}, false, ""
-	o.members, o.entries, o.others, o.stale = map[string]sighting{}, nil, nil, false
+	o.newest, o.rows.byID, o.rows.read, o.history = nil, map[string]*Member{}, false, ""
+	o.members, o.recordEntries, o.rowMembers, o.rows.changed = map[string]memberSight{}, nil, nil, false
 	o.leader = reignSight{since: now}
 	o.nominee = nomineeSight{}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func seenBy(o *observation, now time.Duration, r Record) {
-	o.see(&r, now)
+	o.applyRecord(&r, now)
 }
 
 func entryOf(id string, renewals uint64, lease time.Duration) *Member {
@@ -101,7 +101,7 @@ func TestObservationLosesHistory(t *testing.T) {
 	require.True(t, o.isOld(&Record{Version: 99}))
 	require.False(t, o.isOld(&Record{Version: 100}))
 	o.loseHistory(5 * time.Second)
-	require.Equal(t, 35*time.Second, o.barred, "the longest lease seen")
+	require.Equal(t, 35*time.Second, o.noAcquireBefore, "the longest lease seen")
 	require.False(t, o.isOld(&Record{}))
-	require.Equal(t, uint64(9), o.term, "terms are not forgotten")
+	require.Equal(t, uint64(9), o.highestTerm, "terms are not forgotten")
 }

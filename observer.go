@@ -14,9 +14,9 @@ import (
 // ObserverConfig is the configuration of an Observer. Every zero value has a
 // default.
 type ObserverConfig struct {
-	// PollInterval is the time between two looks at the record. Default 2s.
+	// PollInterval is the time between two reads of the record. Default 2s.
 	PollInterval time.Duration
-	// LeaseDuration is assumed of entries that carry none. Default 10s.
+	// LeaseDuration is the lease of an entry that carries none. Default 10s, at most 24h.
 	LeaseDuration time.Duration
 	// Logger and OnEvent are as in Config.
 	Logger  *slog.Logger
@@ -26,21 +26,22 @@ type ObserverConfig struct {
 // Observer watches an election without taking part: it writes nothing. All
 // methods are safe for concurrent use.
 type Observer interface {
-	// Run watches until ctx ends, and returns ctx.Err(); ErrAlreadyRun at once
-	// when called twice. It blocks. Storage errors are reported and retried.
+	// Run watches until ctx ends, and returns ctx.Err(). It blocks. A storage error is reported as
+	// an event, and the next poll tries again. When Run is called a second time, it returns an
+	// error wrapping ErrAlreadyRun at once.
 	Run(ctx context.Context) error
-	// GetLeader returns a copy of the last observed leader, if its lease is
-	// still valid here, and whether there is one. No I/O.
+	// GetLeader returns a copy of the last observed leader's entry and true, or nil and false when
+	// no leader is known whose lease is still valid here. No I/O.
 	GetLeader() (*Member, bool)
-	// GetMembers returns copies of the members whose lease is valid here,
-	// sorted by ID. No I/O.
+	// GetMembers returns copies of the entries of the members whose lease is valid here, sorted by
+	// ID; an empty slice if there are none. No I/O.
 	GetMembers() []*Member
 	// Observe is as in Elector, with Run instead of RunElection.
 	Observe(ctx context.Context) <-chan Leadership
 }
 
-// NewObserver returns an Observer that does nothing until Run is called. The
-// error names the field of config, or storage, that breaks a rule.
+// NewObserver returns an Observer that does nothing until Run is called. The error says that
+// storage is nil, or names the field of config that breaks a rule.
 func NewObserver(storage Storage, config ObserverConfig) (Observer, error) {
 	setDefault(&config.PollInterval, DefaultRenewInterval)
 	setDefault(&config.LeaseDuration, DefaultLeaseDuration)
@@ -66,16 +67,18 @@ type observer struct {
 	feed    feed
 
 	// Owned by the goroutine of Run.
-	seen     observation
-	clock    clock.Clock
-	scope    string
-	apart    bool          // the storage can keep members' entries apart from the record
-	oldSince time.Duration // the first of the answers in a row older than what was seen; 0 for none
+	seen            observation
+	clock           clock.Clock
+	scope           string
+	keepsMemberRows bool // the storage can keep members' entries apart from the record
+	// oldSince is the moment since which each read returned a record that is older than the newest
+	// one seen; 0 if the last read did not.
+	oldSince time.Duration
 }
 
 func (o *observer) GetLeader() (*Member, bool) { return o.view.Load().leader() }
 
-func (o *observer) GetMembers() []*Member { return o.view.Load().live() }
+func (o *observer) GetMembers() []*Member { return o.view.Load().liveMembers() }
 
 func (o *observer) Observe(ctx context.Context) <-chan Leadership { return o.feed.observe(ctx) }
 
@@ -90,7 +93,7 @@ func (o *observer) Run(ctx context.Context) error {
 	if s, ok := o.storage.(scoped); ok {
 		o.scope = s.scope()
 	}
-	_, o.apart = o.storage.(MemberStorage)
+	_, o.keepsMemberRows = o.storage.(MemberStorage)
 	calls := caller{storage: o.storage, ctx: ctx, timeout: max(o.cfg.PollInterval, time.Second)}
 	defer calls.close(o.clock)
 	for {
@@ -114,8 +117,8 @@ func (o *observer) Run(ctx context.Context) error {
 	}
 }
 
-// poll looks at the record once, and at what is kept apart where that is called
-// for. It returns the moment at which it began.
+// poll reads the record once, and then the entries that are kept apart, if they are due. It returns
+// the moment at which it began.
 func (o *observer) poll(ctx context.Context, calls *caller) time.Duration {
 	began := o.clock.Read()
 	if calls.busy() {
@@ -127,17 +130,17 @@ func (o *observer) poll(ctx context.Context, calls *caller) time.Duration {
 		return began.Mono
 	}
 	calls.answered(k, o.clock.Now().Mono)
-	o.take(r.record, o.clock.Now().Mono)
-	if !o.apart || calls.busy() || !o.seen.wantsRows(o.clock.Now().Mono, o.cfg.PollInterval) {
+	o.handleRecord(r.record, o.clock.Now().Mono)
+	if !o.keepsMemberRows || calls.busy() || !o.seen.memberRowsDue(o.clock.Now().Mono, o.cfg.PollInterval) {
 		return began.Mono
 	}
-	if r, ok = o.await(ctx, calls, calls.all(o.clock.Read())); ok {
-		o.seen.seeAllRows(r.members, r.roster, o.clock.Now().Mono)
+	if r, ok = o.await(ctx, calls, calls.getMemberRows(o.clock.Read())); ok {
+		o.seen.setMemberRows(r.members, r.roster, o.clock.Now().Mono)
 	}
 	return began.Mono
 }
 
-// await waits for k's reply, and reports whether it is a good one.
+// await waits for k's reply. ok is false if the call failed, was given up, or ctx ended.
 func (o *observer) await(ctx context.Context, calls *caller, k *call) (r reply, ok bool) {
 	timer := o.clock.NewTimer(k.giveUp - k.started.Mono + calls.grace())
 	defer timer.Stop()
@@ -151,22 +154,23 @@ func (o *observer) await(ctx context.Context, calls *caller, k *call) (r reply, 
 	}
 	switch {
 	case errors.Is(r.err, errors.ErrUnsupported):
-		o.apart = false
+		o.keepsMemberRows = false
 	case r.err != nil:
 		o.report(Event{Kind: EventStorageError, Err: k.explain(r.err)})
 	}
 	return r, r.err == nil
 }
 
-// take takes in an answer. An observer writes nothing that could tell a lagging
-// replica from a history that went back: a whole lease without a newer answer
-// decides.
-func (o *observer) take(rec *Record, now time.Duration) {
+// handleRecord takes in a record that was read. A record that is older than what was seen comes
+// from a lagging replica, or the history went back. A member finds out by a write, but an observer
+// writes nothing. If it reads no newer record for the longest lease that it knows, it counts the
+// history as lost.
+func (o *observer) handleRecord(rec *Record, now time.Duration) {
 	if o.seen.isOld(rec) {
 		if o.oldSince == 0 {
 			o.oldSince = now
 		}
-		if now < o.oldSince+o.seen.longest {
+		if now < o.oldSince+o.seen.longestLease {
 			return
 		}
 		o.seen.loseHistory(now)
@@ -174,7 +178,7 @@ func (o *observer) take(rec *Record, now time.Duration) {
 	}
 	o.oldSince = 0
 	before := o.seen.leader
-	o.seen.see(rec, now)
+	o.seen.applyRecord(rec, now)
 	if after := o.seen.leader; before.id != after.id || before.term != after.term {
 		o.report(Event{Kind: EventLeaderObserved, Term: rec.Term})
 	}

@@ -17,18 +17,18 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// DO is a row of the election table as gorm sees it, for programs that look at
-// the table themselves. Row 1 holds the record of the election named "", row 2
-// its leader and, as Version, its term.
+// DO is a row of the election table as gorm sees it, for programs that read the table themselves.
+// Row 1 holds the record of the election named "". Row 2 holds its leader and, as Version, its
+// term.
 //
-// AutoMigrate of DO leaves a table of the constructors' as it is. Where there is none, it
-// makes one for the election named "", which the constructors complete.
+// AutoMigrate of DO changes nothing in a table that a constructor has made. If there is no table,
+// it makes one for the election named "", which the constructors complete.
 type DO struct {
-	// AutoMigrate alters a column whose type it would not have chosen, and no type that gorm
-	// knows is that of the constructors on every engine: so it may look at none of the
-	// other columns. Where it makes the table, it gets them as a part of the type of id.
-	// MySQL and MariaDB alone read what stands in such a comment: for them it makes these
-	// columns varbinary(255) and a longtext that holds any character.
+	// AutoMigrate alters each column whose type gorm would not have chosen, and gorm has no type
+	// that is the constructors' on every engine. So AutoMigrate sees the column id alone. When it
+	// makes the table, the other columns come along as a part of the type of id. MySQL and MariaDB
+	// alone read the text between /*! and */: there leader_id becomes varbinary(255), and record a
+	// longtext that holds any character.
 	ID uint32 `gorm:"column:id;primaryKey;autoIncrement:false;type:bigint NOT NULL,leader_id varchar(255) /*!CHARACTER SET binary*/ NOT NULL,record text /*!(1073741823) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin*/,version bigint NOT NULL"`
 
 	LeaderID string  `gorm:"column:leader_id;-:migration"`
@@ -39,8 +39,8 @@ type DO struct {
 // TableName makes gorm read DO from the default table.
 func (DO) TableName() string { return TableNameElection }
 
-// ORMStorage is SQLStorage for programs that use gorm: the same table, and
-// guarded transactions that are gorm's. Safe for concurrent use.
+// ORMStorage is SQLStorage for programs that use gorm. It uses the same table, and the function of
+// a guarded transaction gets a *gorm.DB. Safe for concurrent use.
 type ORMStorage struct {
 	rows         electionRows
 	db           *gorm.DB
@@ -53,7 +53,8 @@ var (
 	_ scoped        = (*ORMStorage)(nil)
 )
 
-// NewORMStorage is NewSQLStorage for a *gorm.DB, which must not be a transaction.
+// NewORMStorage is NewSQLStorage for a *gorm.DB, which must not be a transaction. The caller keeps
+// db.
 func NewORMStorage(db *gorm.DB, tableName string) (*ORMStorage, error) {
 	s, err := openORM(db, tableName)
 	if err != nil {
@@ -66,7 +67,7 @@ func openORM(db *gorm.DB, tableName string) (*ORMStorage, error) {
 	if db == nil || db.Statement == nil {
 		return nil, errors.New("the *gorm.DB must not be nil, and must come from gorm.Open")
 	}
-	// On a transaction, elections would be rolled back with it.
+	// On a transaction, a rollback would undo what elections have written.
 	if _, inTransaction := db.Statement.ConnPool.(gorm.TxCommitter); inTransaction {
 		return nil, errors.New("the *gorm.DB is a transaction; pass the one it was begun on")
 	}
@@ -81,9 +82,8 @@ func openORM(db *gorm.DB, tableName string) (*ORMStorage, error) {
 	return &ORMStorage{rows: rows, db: db, guardTimeout: DefaultGuardTimeout}, nil
 }
 
-// NewORMStorageFromSQLDB is NewORMStorage for a database/sql handle, with a
-// *gorm.DB of its own that detects the engine and logs nothing. The caller keeps
-// backendDB and closes it when all storages are done.
+// NewORMStorageFromSQLDB is NewORMStorage for a *sql.DB. It makes a *gorm.DB for the engine that it
+// detects, which logs nothing. The caller keeps backendDB and closes it when all storages are done.
 func NewORMStorageFromSQLDB(backendDB *sql.DB, tableName string) (*ORMStorage, error) {
 	s, err := openORMFromSQLDB(backendDB, tableName)
 	if err != nil {
@@ -109,8 +109,9 @@ func openORMFromSQLDB(pool *sql.DB, tableName string) (*ORMStorage, error) {
 	return &ORMStorage{rows: rows, db: db, guardTimeout: DefaultGuardTimeout}, nil
 }
 
-// lentPool is a handle as gorm.Open gets to see it, which asks without a deadline and
-// closes a *sql.DB that does not answer at once: this one is the caller's.
+// lentPool is the caller's *sql.DB as gorm.Open sees it. gorm.Open asks its questions without a
+// deadline, and closes a *sql.DB when they fail. A lentPool asks them under ctx, and cannot be
+// closed.
 type lentPool struct {
 	gorm.ConnPool
 	ctx context.Context
@@ -127,7 +128,7 @@ func ormRowsOf(s Storage) (electionRows, bool) {
 	return electionRows{}, false
 }
 
-// dialectorFor is gorm's name for an engine.
+// dialectorFor returns gorm's dialector for the engine d.
 func dialectorFor(d *dialect.Dialect, pool gorm.ConnPool) gorm.Dialector {
 	switch d.Name {
 	case "MariaDB", "MySQL", "MariaDB Galera Cluster":
@@ -187,17 +188,17 @@ func (s *ORMStorage) UpdateWithMember(ctx context.Context, record *Record, isLea
 	return s.rows.updateWithMember(ctx, record, isLeaderChanged, before, after)
 }
 
-// TxnWithLeaderLock is SQLStorage.TxnWithLeaderLock with a *gorm.DB for fc, whose
-// ctx ends with ctx and with the guard timeout. Transactions that fc nests into
-// it are savepoints. As in gorm's Transaction, only what fc returns counts: an
-// error it leaves in tx does not roll back.
+// TxnWithLeaderLock is SQLStorage.TxnWithLeaderLock with a *gorm.DB for fc. The ctx of this
+// *gorm.DB ends when ctx ends or the guard timeout has passed. A transaction that fc nests into it
+// is a savepoint. As in gorm's Transaction, an error that fc returns rolls back, and an error that
+// fc only leaves in tx does not.
 func (s *ORMStorage) TxnWithLeaderLock(ctx context.Context, leaderID string, fc func(tx *gorm.DB) error) error {
 	if fc == nil {
 		return errors.New("election: guarded transaction: the function must not be nil")
 	}
 	return s.rows.guarded(ctx, leaderID, s.guardTimeout, func(ctx context.Context, tx *sql.Tx) error {
-		// Context makes Session clone the statement, so that the pool set here is
-		// seen by nobody else.
+		// With a Context, Session clones the statement. So the pool that is set below stays in this
+		// session.
 		session := s.db.Session(&gorm.Session{NewDB: true, Context: ctx})
 		session.Statement.ConnPool = tx
 		session.Error = nil

@@ -20,7 +20,7 @@ var campaigning = want{campaign: true, due: true}
 func (p *participant) turn(t *testing.T, rec *Record, now time.Duration, w want) (*Record, move) {
 	t.Helper()
 	if !p.isOld(rec) {
-		p.see(rec.Clone(), now)
+		p.applyRecord(rec.Clone(), now)
 	}
 	before := rec.Clone()
 	planned := p.plan(rec, at(now), w)
@@ -30,9 +30,9 @@ func (p *participant) turn(t *testing.T, rec *Record, now time.Duration, w want)
 	}
 	require.False(t, planned.record.Unguarded)
 	if p.provesLoss(&planned, rec) {
-		p.forget(now)
+		p.rejoinAsNewcomer(now)
 	}
-	p.stored(&planned, now)
+	p.handleStored(&planned, now)
 	return planned.record.Clone(), planned.move
 }
 
@@ -44,7 +44,7 @@ func TestPlanAcquiresAboveEveryTermKnown(t *testing.T) {
 		next, m := a.turn(t, rec, 0, campaigning)
 		if rec.TermFloor > 0 { // news of a lost reign, which may last
 			require.NotEqual(t, moveAcquire, m)
-			next, m = a.turn(t, next, a.longest, campaigning)
+			next, m = a.turn(t, next, a.longestLease, campaigning)
 		}
 		require.Equal(t, moveAcquire, m)
 		require.Equal(t, uint64(42), next.Term)
@@ -52,12 +52,12 @@ func TestPlanAcquiresAboveEveryTermKnown(t *testing.T) {
 		require.Zero(t, next.TermFloor)
 	}
 	a := member("a")
-	a.term = 41
+	a.highestTerm = 41
 	next, _ := a.turn(t, &Record{}, 0, campaigning)
 	require.Equal(t, uint64(42), next.Term)
 
 	a = member("a")
-	a.term = math.MaxInt64 // no news
+	a.highestTerm = math.MaxInt64 // no news
 	_, m := a.turn(t, &Record{TermFloor: math.MaxInt64}, 0, campaigning)
 	require.Equal(t, moveExhausted, m)
 }
@@ -221,36 +221,36 @@ func TestFloorIsWaitedOutByTheLongestLease(t *testing.T) {
 	}
 	b := member("b")
 	b.turn(t, &Record{Version: 3, Term: 2, TermFloor: 7, FloorLease: 1 << 62}, 0, campaigning)
-	require.Equal(t, MaxLeaseDuration, b.barred, "no record bars for longer")
+	require.Equal(t, MaxLeaseDuration, b.noAcquireBefore, "no record bars for longer")
 }
 
 // A write that proves a loss of history proves it too when its acknowledgement was lost, and
 // the next read shows it stored.
 func TestLossIsProvedByAWriteOfUnknownOutcome(t *testing.T) {
 	a := member("a")
-	a.apart, a.ownRead = true, true
+	a.keepsMemberRows, a.ownRowKnown = true, true
 	led := &Record{LeaderID: "z", Term: 5, Version: 9, Members: []*Member{entryOf("z", 1, 10*time.Second)}}
 	led.Members[0].Protocol = 1
-	a.see(led.Clone(), 0)
+	a.applyRecord(led.Clone(), 0)
 	joined := a.plan(led, at(0), want{due: true, leap: 9})
 	require.NotNil(t, joined.after)
-	a.stored(&joined, 0)
+	a.handleStored(&joined, 0)
 
 	free := &Record{Term: 5, Version: 12} // others have gone on from an older state
 	older := joined.after.Clone()
 	older.Renewals--
-	a.seeOwn([]*Member{older}, time.Second)
-	a.see(free.Clone(), time.Second)
+	a.applyOwnRow([]*Member{older}, time.Second)
+	a.applyRecord(free.Clone(), time.Second)
 	acquires := a.plan(free, at(time.Second), campaigning)
 	require.Equal(t, moveAcquire, acquires.move)
-	a.note(&acquires, free)
-	a.unsure(&acquires)
+	a.noteProof(&acquires, free)
+	a.forgetOwnRow(&acquires)
 	stored := acquires.record.Clone()
 	stored.Version++
 	require.True(t, a.provedLoss(stored))
-	a.forget(2 * time.Second)
+	a.rejoinAsNewcomer(2 * time.Second)
 	require.False(t, a.provedLoss(stored), "once")
-	require.Equal(t, 12*time.Second, a.barred)
+	require.Equal(t, 12*time.Second, a.noAcquireBefore)
 }
 
 func TestLost(t *testing.T) {
@@ -258,14 +258,14 @@ func TestLost(t *testing.T) {
 	rec, _ := a.turn(t, &Record{}, 0, campaigning)
 	rec, _ = a.turn(t, rec, time.Second, want{reign: rec.Term, due: true})
 	change := func(f func(*Record)) *Record { c := rec.Clone(); f(c); return c }
-	require.NoError(t, a.lost(rec, rec.Term, time.Second))
-	require.Equal(t, ErrLeaseExpired, a.lost(change(func(r *Record) { r.LeaderID = "b"; r.Term++ }), rec.Term, time.Second))
-	require.Equal(t, ErrLeaseExpired, a.lost(change(func(r *Record) { r.LeaderID = "" }), rec.Term, time.Second))
+	require.NoError(t, a.lossCause(rec, rec.Term, time.Second))
+	require.Equal(t, ErrLeaseExpired, a.lossCause(change(func(r *Record) { r.LeaderID = "b"; r.Term++ }), rec.Term, time.Second))
+	require.Equal(t, ErrLeaseExpired, a.lossCause(change(func(r *Record) { r.LeaderID = "" }), rec.Term, time.Second))
 	for _, gone := range []*Record{
 		change(func(r *Record) { r.Unguarded = true }),
 		change(func(r *Record) { r.Term-- }),
 		change(func(r *Record) { r.Members[0].Renewals-- }),
 	} {
-		require.Equal(t, ErrHistoryLost, a.lost(gone, rec.Term, time.Second))
+		require.Equal(t, ErrHistoryLost, a.lossCause(gone, rec.Term, time.Second))
 	}
 }

@@ -9,53 +9,53 @@ import (
 	"time"
 )
 
-// Record is the whole state of one election: who leads, in which term, and who
-// takes part. It is stored as one value and replaced by compare-and-swap on
-// Version. The zero Record is an election that nobody has joined.
+// Record is the whole state of one election: who leads, in which term, and who takes part. It is
+// stored as one value and replaced by compare-and-swap on Version. The zero Record is an election
+// that nobody has joined.
 //
-// Its JSON is read and written by members of different ages: every field beyond
-// leader_id and members is optional.
+// Members of different versions read and write its JSON, so every field but leader_id and members
+// is optional.
 type Record struct {
 	// LeaderID is the recorded leader, or "" when nobody leads.
 	LeaderID string `json:"leader_id"`
-	// Members holds one entry per participant, at most one per ID. Where the
-	// Storage is a MemberStorage, followers' entries are kept apart from it.
+	// Members holds the members' entries, at most one per ID. Where the Storage is a MemberStorage,
+	// followers' entries are kept apart from the record.
 	Members []*Member `json:"members"`
 	// Version is the compare-and-swap counter, kept beside the JSON by the
 	// Storage. It is 0 before the first Update.
 	Version int64 `json:"-"`
-	// Term numbers the reigns: it grows with every acquisition, also by the same
-	// member, and is the fencing token. With an empty LeaderID it is the term
-	// of the last reign.
+	// Term is the number of the reign, and the fencing token. It grows with every acquisition, also
+	// with one by the same member. If LeaderID is empty, it is the term of the last reign.
 	Term uint64 `json:"term,omitempty"`
-	// Nominee is who shall lead next, named by a leader that transferred its
-	// leadership. A hint: the others leave it alone for one RenewInterval.
+	// Nominee is the member that shall lead next: the heir that a leader named in a transfer. It is
+	// a hint: for one RenewInterval the other members leave the leadership to it. Nil: no heir was
+	// named.
 	Nominee *Nominee `json:"nominee,omitempty"`
-	// TermFloor is the highest term any member remembers, written when it is
-	// above Term: after the table was emptied or restored from a backup, the
-	// next acquisition takes a term above it.
+	// TermFloor is the highest term that a writer of the record remembers, if that is above Term;
+	// else 0. After the table was emptied or restored from a backup, the next acquisition takes a
+	// term above it.
 	TermFloor uint64 `json:"term_floor,omitempty"`
-	// FloorLease is the longest lease that any member remembers, written beside
-	// TermFloor: whoever first reads of the reign of that term waits for so long, as it
-	// may still last. More than MaxLeaseDuration counts as MaxLeaseDuration.
+	// FloorLease is the longest lease that a writer of TermFloor remembers; 0 without a TermFloor.
+	// The reign of that term may still last: a member to which the term is news waits for this
+	// lease before it acquires. A value above MaxLeaseDuration counts as MaxLeaseDuration.
 	FloorLease time.Duration `json:"floor_lease,omitempty"`
 
-	// History is drawn at random by whoever creates the record: another one means
-	// that the record was deleted, and its history lost, in between.
+	// History is random text that the creator of the record draws. If it is not what it was before,
+	// the record was deleted in between, and its history is lost.
 	History string `json:"history,omitempty"`
-	// Roster changes when a member comes, goes, or changes what it says of itself,
-	// among those whose entries are kept apart. The leader writes it, with its
-	// renewals; whoever sees it change reads those entries again.
+	// Roster is a checksum of the entries that are kept apart: of who is there and what each member
+	// says of itself, but not of renewals. The leader writes it with its renewals. When it changes,
+	// the other members read those entries again.
 	Roster uint64 `json:"roster,omitempty"`
 
-	// Unguarded is set by Get when the leader row does not hold the reign that
-	// the record names (it was deleted, restored or written by hand): guarded
-	// transactions refuse that reign, so its leader gives it up and campaigns
-	// for a new one. A Storage without a leader row leaves it false.
+	// Unguarded is set by Get if the leader row does not hold the reign that the record names,
+	// because the row was deleted, restored or written by hand. Guarded transactions of that reign
+	// are refused, so its leader steps down and acquires anew. A Storage without a leader row
+	// leaves Unguarded false.
 	Unguarded bool `json:"-"`
 }
 
-// Nominee names one process of one member.
+// Nominee names one process of one member. An empty Nonce stands for any process with that ID.
 type Nominee struct {
 	ID    string `json:"id"`
 	Nonce string `json:"nonce,omitempty"`
@@ -121,10 +121,10 @@ func (r Record) Value() (driver.Value, error) {
 	return string(text), nil
 }
 
-// Scan implements sql.Scanner for a text or binary column. NULL and the empty
-// string give the zero Record; anything that is not a record's JSON is an
-// error that leaves r as it was. Entries without an ID and repeated IDs, which
-// no member of this library writes, are dropped.
+// Scan implements sql.Scanner for a text or binary column. NULL and the empty string give the zero
+// Record. Anything else that is not a record's JSON is an error, which leaves r as it was. Scan
+// drops what no member of this library writes: entries without an ID, and all but the first of the
+// entries with one ID.
 func (r *Record) Scan(src any) error {
 	var text []byte
 	switch v := src.(type) {
@@ -149,8 +149,7 @@ func (r *Record) Scan(src any) error {
 	return nil
 }
 
-// dropUnreadable removes what no member of this library writes: entries without
-// an ID and repeated IDs.
+// dropUnreadable removes the entries that Scan drops.
 func (r *Record) dropUnreadable() {
 	seen := make(map[string]bool, len(r.Members))
 	r.Members = slices.DeleteFunc(r.Members, func(m *Member) bool {

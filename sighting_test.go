@@ -22,12 +22,12 @@ func TestSightingsOfSomeAreThoseOfAll(t *testing.T) {
 			w.step()
 			require.Equal(t, w.all.members, w.some.members, "seed %d", seed)
 			require.Equal(t, w.all.leader, w.some.leader, "seed %d", seed)
-			require.Equal(t, w.all.longest, w.some.longest, "seed %d", seed)
+			require.Equal(t, w.all.longestLease, w.some.longestLease, "seed %d", seed)
 			require.Equal(t, w.all.takeOverAt(), w.some.takeOverAt(), "seed %d", seed)
 			for _, at := range []time.Duration{w.now, w.now + 5*time.Second, w.now + 25*time.Second} {
-				if v := w.some.show(stoppedClock{at: at}, ""); w.some.base != nil {
-					require.Equal(t, w.want(at), told(v.live()), "seed %d", seed)
-					require.True(t, slices.IsSortedFunc(v.live(), func(a, b *Member) int { return cmp.Compare(a.ID, b.ID) }))
+				if v := w.some.show(stoppedClock{at: at}, ""); w.some.newest != nil {
+					require.Equal(t, w.want(at), told(v.liveMembers()), "seed %d", seed)
+					require.True(t, slices.IsSortedFunc(v.liveMembers(), func(a, b *Member) int { return cmp.Compare(a.ID, b.ID) }))
 				}
 			}
 		}
@@ -55,26 +55,26 @@ func newSightedWorld(seed uint64) *sightedWorld {
 func (w *sightedWorld) step() {
 	w.now += time.Duration(w.IntN(4000)) * time.Millisecond
 	switch what := w.IntN(8); {
-	case what == 0 && w.some.base != nil:
+	case what == 0 && w.some.newest != nil:
 		found := w.entries(5)
-		w.both(func(o *observation) { o.seeAllRows(found, rosterOf(found), w.now) })
+		w.both(func(o *observation) { o.setMemberRows(found, rosterOf(found), w.now) })
 	case what == 1:
 		found := slices.DeleteFunc(w.entries(5), func(m *Member) bool { return m.ID != "m0" })
-		w.both(func(o *observation) { o.seeOwnRow(found, w.now) })
-	case what == 2 && w.some.base != nil: // as in participant.stored
+		w.both(func(o *observation) { o.setOwnRow(found, w.now) })
+	case what == 2 && w.some.newest != nil: // as in participant.stored
 		own := w.entry("m0")
-		w.both(func(o *observation) { o.rows["m0"] = own; o.see(o.base, w.now) })
+		w.both(func(o *observation) { o.rows.byID["m0"] = own; o.applyRecord(o.newest, w.now) })
 	case what == 3 && w.IntN(8) == 0:
 		w.both(func(o *observation) { o.loseHistory(w.now) })
 	default:
 		w.version++
 		rec := &Record{LeaderID: w.id(), Term: uint64(w.version / 4), Version: w.version, Members: w.entries(1 + w.IntN(3))}
-		w.both(func(o *observation) { o.see(rec, w.now) })
+		w.both(func(o *observation) { o.applyRecord(rec, w.now) })
 	}
 }
 
 func (w *sightedWorld) both(see func(o *observation)) {
-	w.all.stale = true
+	w.all.rows.changed = true
 	see(&w.some)
 	see(&w.all)
 }
@@ -105,7 +105,7 @@ func (w *sightedWorld) want(at time.Duration) []string {
 	o, live := &w.all, []*Member{}
 	for id, s := range o.members {
 		until := s.since + s.lease
-		if o.rows[id] != nil && !o.watches && o.watched() {
+		if o.rows.byID[id] != nil && !o.rows.tracked && o.leaderTracksMembers() {
 			until = max(until, o.takeOverAt()+s.lease)
 		}
 		if at < until {
@@ -143,12 +143,12 @@ func TestLookTakesNoMoreOfAThousandMembers(t *testing.T) {
 		look := func() {
 			version++
 			leader := entryOf("leader", uint64(version), 10*time.Second)
-			o.rows["follower"] = entryOf("follower", uint64(version), 10*time.Second)
-			o.see(&Record{LeaderID: "leader", Term: 1, Version: version, Members: []*Member{leader}}, time.Duration(version))
+			o.rows.byID["follower"] = entryOf("follower", uint64(version), 10*time.Second)
+			o.applyRecord(&Record{LeaderID: "leader", Term: 1, Version: version, Members: []*Member{leader}}, time.Duration(version))
 			_ = o.show(nil, "")
 		}
 		look()
-		o.seeAllRows(found, 0, 1)
+		o.setMemberRows(found, 0, 1)
 		return testing.AllocsPerRun(100, look)
 	}
 	require.Equal(t, looks(3), looks(1000))

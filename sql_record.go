@@ -14,11 +14,12 @@ import (
 	"github.com/sqlelect/election/internal/rows"
 )
 
-// electionRows is the storage behind SQLStorage and ORMStorage. It alone translates between a Record or a
-// Member and what the rows of the table hold.
+// electionRows is the storage behind SQLStorage and ORMStorage. Only here a Record or a Member is
+// translated into rows of the table, and back.
 type electionRows struct{ rows.Election }
 
-// openRows opens the table of the election named "", of a database whose identity is known or to be asked.
+// openRows opens the table, and returns the rows of the election named "". identity names the
+// database; "" means that the database is asked for it.
 func openRows(db *sql.DB, tableName, identity string) (electionRows, error) {
 	table, err := rows.Open(db, rows.Options{Name: cmp.Or(tableName, TableNameElection), Identity: identity, Picture: pictureOf})
 	if err != nil {
@@ -44,7 +45,8 @@ func (e electionRows) get(ctx context.Context) (*Record, error) {
 	return record, nil
 }
 
-// recordOf applies the rules by which the two rows make one Record.
+// recordOf makes one Record out of the record row and the leader row. If the record row is missing
+// or was never written, it is a zero Record with the leader row's term.
 func recordOf(found rows.Found) (*Record, error) {
 	record := new(Record)
 	if r := found.Record; r != nil {
@@ -55,7 +57,7 @@ func recordOf(found rows.Found) (*Record, error) {
 			*record = Record{} // it was never written
 		}
 	}
-	written := record.Term // 0 by a member that knows no terms: then the leader row counts them
+	written := record.Term // 0: written by the four-column version, whose terms the leader row counts
 	leader := found.Leader
 	if leader != nil {
 		record.Term = max(written, uint64(leader.Version))
@@ -88,7 +90,7 @@ func (e electionRows) updateWithMember(ctx context.Context, record *Record, isLe
 	return e.Update(ctx, change)
 }
 
-// changeTo is an Update with everything in the form in which it is stored.
+// changeTo returns the Change that stores r.
 func changeTo(r *Record, isLeaderChanged bool) (c rows.Change, err error) {
 	if r == nil {
 		return c, errors.New("record must not be nil")
@@ -105,7 +107,7 @@ func changeTo(r *Record, isLeaderChanged bool) (c rows.Change, err error) {
 	}
 	c.Term = int64(r.Term)
 	if r.Term == 0 {
-		c.Term = r.Version + 1 // as members that know no terms number them
+		c.Term = r.Version + 1 // the number that the four-column version gives a term
 	}
 	c.Text, err = r.Value()
 	return c, err
@@ -120,14 +122,15 @@ func (e electionRows) updateMember(ctx context.Context, before, after *Member) e
 	return e.UpdateMember(ctx, change)
 }
 
-// memberVersion is the version of the row that holds m: another one for each state of the entry.
+// memberVersion is the version of the row that holds m. Each state of the entry has another one.
 func memberVersion(m *Member) int64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(m.Nonce))
 	return int64((h.Sum64()>>2 + m.Renewals) & math.MaxInt64)
 }
 
-// memberChange replaces before, if it is not nil, by after, or removes it if that is nil.
+// memberChange is the change of one member row from before to after. A nil before means that there
+// is no row yet; a nil after removes the row.
 func memberChange(before, after *Member) (c rows.MemberChange, err error) {
 	switch {
 	case before == nil && after == nil:
@@ -176,8 +179,8 @@ func (e electionRows) getMembers(ctx context.Context, ids []string) (found []*Me
 	return found, nil
 }
 
-// picture is all that is kept apart of one election. Nobody changes it: a thousand
-// members in one process have one such picture, not a thousand.
+// picture is the content of all member rows of one election. It is never changed, so a thousand
+// members in one process can share one picture.
 type picture struct {
 	members []*Member // sorted by ID
 	roster  uint64    // of members
@@ -186,7 +189,7 @@ type picture struct {
 func pictureOf(entries []rows.Entry) any {
 	var all Record
 	for _, entry := range entries {
-		// One that somebody has spoilt shall not hide all others.
+		// A row that was spoilt by hand must not hide all others.
 		if m := new(Member); json.Unmarshal([]byte(entry.Text), m) == nil && m.ID == entry.ID {
 			all.Members = append(all.Members, m)
 		}
@@ -196,7 +199,8 @@ func pictureOf(entries []rows.Entry) any {
 	return picture{all.Members, rosterOf(all.Members)}
 }
 
-// allMembers returns all that is kept apart. It is not the caller's to change.
+// allMembers returns the content of all member rows. Others share it: the caller must not change
+// it.
 func (e electionRows) allMembers(ctx context.Context) (picture, error) {
 	all, err := e.AllMembers(ctx)
 	if err != nil {
@@ -205,8 +209,8 @@ func (e electionRows) allMembers(ctx context.Context) (picture, error) {
 	return all.(picture), nil
 }
 
-// rowsOf returns the rows behind a storage of this library. A type that embeds one is
-// none: it may have methods of its own.
+// rowsOf returns the rows behind s, if s is a *SQLStorage or *ORMStorage itself. A type that embeds
+// one of them does not count, because it may override their methods.
 func rowsOf(s Storage) (electionRows, bool) {
 	if s, ok := s.(*SQLStorage); ok {
 		return s.rows, true

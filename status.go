@@ -8,9 +8,9 @@ type State string
 // The states of a member.
 const (
 	StateIdle     State = "idle"     // RunElection was not called yet
-	StateFollower State = "follower" // takes part, somebody else leads or nobody does
+	StateFollower State = "follower" // takes part; another member leads, or none
 	StateLeader   State = "leader"   // leads within its trust window
-	StateDraining State = "draining" // leads no more, the callback has yet to return
+	StateDraining State = "draining" // leads no more; the callback has not returned yet
 	StateOverrun  State = "overrun"  // the callback did not return within StopTimeout
 	StateStopped  State = "stopped"  // RunElection has returned
 )
@@ -20,19 +20,21 @@ const (
 type Status struct {
 	ID    string
 	State State
-	// Leadership is the last one observed whose lease is still valid.
+	// Leadership is the last reign observed. Its Leader is nil if the lease is not valid here any
+	// more.
 	Leadership Leadership
 	// TrustLeft is how long this member may still believe that it leads, if no
 	// further renewal is acknowledged; 0 when it does not lead.
 	TrustLeft time.Duration
-	// Members are those whose lease is valid here, sorted by ID.
+	// Members are the entries that GetMembers returns.
 	Members []*Member
 	// RenewedAt is the wall clock at the start of the last acknowledged renewal.
 	RenewedAt time.Time
-	// Err is the last storage error, nil once a call has succeeded since.
+	// Err is the last storage error; nil if a call has succeeded since.
 	Err error
-	// Watching says that the storage tells of changes of leader; else they are found
-	// by polling, and WatchErr says why, if the storage knows.
+	// Watching is true while the storage tells this member of changes of leader (wake-ups). While
+	// it is false, the member finds changes by polling. WatchErr then says why, if the storage
+	// knows.
 	Watching bool
 	WatchErr error
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// contest lets two connections write on the same version of a record, again and
-// again, the first time on none.
+// contest lets two connections replace the same version of a record at the same moment, again and
+// again. The first time there is no record yet. Each time exactly one of the two must succeed.
 func (e *examination) contest(ctx context.Context) finding {
 	_, a, b := e.site.in("compare-and-swap")
 	const rounds = 20
@@ -22,7 +22,8 @@ func (e *examination) contest(ctx context.Context) finding {
 		var both sync.WaitGroup
 		for i, s := range []*election.SQLStorage{a, b} {
 			record := &election.Record{LeaderID: []string{anna, bert}[i], Term: uint64(version) + 1, Version: version}
-			// By turns as a change of leader and as a renewal: they count rows in different places.
+			// By turns as a change of leader and as a renewal, because the two count rows in
+			// different places.
 			both.Go(func() { errs[i] = s.Update(ctx, record, version%2 == 0) })
 		}
 		both.Wait()
@@ -44,7 +45,7 @@ func (e *examination) contest(ctx context.Context) finding {
 	return ok("one of two succeeded, %d times, in %v each", rounds, (time.Since(start) / rounds).Round(time.Microsecond))
 }
 
-// affected checks the counts that compare-and-swap goes by.
+// affected checks the numbers of affected rows by which compare-and-swap decides.
 func (e *examination) affected(ctx context.Context) finding {
 	name, a, _ := e.site.in("affected rows")
 	if err := a.Update(ctx, &election.Record{}, false); err != nil { // makes the row, with version 1
@@ -74,7 +75,7 @@ func (e *examination) affected(ctx context.Context) finding {
 	return ok("the counts are right")
 }
 
-// insertNew inserts a row unless it is there.
+// insertNew is a statement that inserts a row unless it exists.
 func (s *site) insertNew() string {
 	return s.dialect.InsertNew + " % " + rows.Columns + " VALUES (?, '', '', 0, ?, ?) " + s.dialect.SkipExisting
 }
@@ -85,7 +86,7 @@ const (
 	namePrimary = "Name the primary in the DSN, and exempt this service from the splitting of reads and writes."
 )
 
-// readYourWrite writes and reads through the two handles in turn.
+// readYourWrite writes through one handle and reads through the other, by turns.
 func (e *examination) readYourWrite(ctx context.Context) finding {
 	_, a, b := e.site.in("read your write")
 	const tries, bound = 200, 3 * time.Second
@@ -113,7 +114,8 @@ func (e *examination) readYourWrite(ctx context.Context) finding {
 	return ok("%d reads, none of them old", n)
 }
 
-// lagOf returns how long it took until s told of version: 0 if it did at once.
+// lagOf returns how long it took until s returned version, or a later one: 0 if its first read did.
+// After 5 s it gives up and returns the time until then.
 func lagOf(ctx context.Context, s *election.SQLStorage, version int64) (lag time.Duration, err error) {
 	const patience = 5 * time.Second
 	start := time.Now()

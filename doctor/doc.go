@@ -1,19 +1,21 @@
-// Package doctor finds out whether a database keeps what elections on it need:
-// whether of two writers one wins, whether the guard holds, whether what one
-// connection writes the other reads, and whether the server's settings keep what
-// was acknowledged.
+// Package doctor examines whether elections can be held on a database: whether
 //
-// It tries the library itself, through two connections, in a table of its own that
-// it drops in the end: election_doctor_ and a random number. Where it may not
-// create one, it uses elections of that name in the table that is there, and removes
-// their rows; where it may not do that either, it reads settings and skips the rest.
+//   - of two writers exactly one wins
+//   - the guard holds
+//   - one connection reads what another one has written
+//   - the server's settings keep what was acknowledged
 //
-// A [Failure] means that elections cannot work there, or that a promise is broken
-// while everything runs, or by the crash of one machine. A [Warning] means that it
-// takes more to break one (the promotion of a standby, say), or that members are
-// slower than they could be. What is fine now may be changed later: call [Examine]
-// where that would be noticed, when a service starts or in its CI.
+// It tries the library itself, through two connections, in a table of its own. The table is called
+// election_doctor_ and a random number, and is dropped in the end. If the user may not create a
+// table, the doctor uses elections of that name in the existing table, and removes their rows. If
+// the user may not remove rows either, it reads settings and skips the rest.
 //
-// Not examined: what happens in a failover; that a disk writes what it says it has
-// written; SQLite across processes.
+// A [Failure] means that elections cannot work there, or that a promise is broken while everything
+// runs, or by the crash of one machine. A [Warning] means that more has to happen before a promise
+// is broken (the promotion of a standby, say), or that members are slower than they could be. What
+// is fine now may be changed later. So call [Examine] where a change would be noticed: when a
+// service starts, or in its CI.
+//
+// Not examined: what happens in a failover; whether a disk writes what it says it has written;
+// SQLite across processes.
 package doctor

@@ -15,15 +15,14 @@ import (
 // DefaultTimeout bounds each check of an examination that names no other bound.
 const DefaultTimeout = 10 * time.Second
 
-// Options say how to examine. The zero Options are as a program that uses all
-// defaults needs them.
+// Options say how to examine. The zero Options suit a program that uses all defaults.
 type Options struct {
 	// Table is the table of the elections; "" means election.TableNameElection. It
 	// need not exist.
 	Table string
-	// Other is a second handle on the same database: it stands for another member,
-	// and may lead there by another way (another proxy, another host of a cluster).
-	// Nil means another connection of the first handle's pool.
+	// Other is a second handle on the same database. It stands for another member, and may lead to
+	// the database by another way (another proxy, another host of a cluster). Nil means another
+	// connection of the first handle's pool.
 	Other *sql.DB
 	// Timeout bounds each check; ≤ 0 means DefaultTimeout. A bound below 6 s is too
 	// short to tell a pooler that swallows notifications from a slow server.
@@ -49,15 +48,16 @@ func (o Options) withDefaults(db *sql.DB) Options {
 	return o
 }
 
-// Examine tries whether elections can be held on the database behind db, as the
-// package comment says, and reports what it saw. It takes some seconds, and blocks;
-// no check takes longer than Options.Timeout by more than two seconds. What it
-// creates it removes, also when ctx ends or a check fails. It keeps no connection and
+// Examine tries whether elections can be held on the database behind db, as the package comment
+// says, and reports what it saw. It blocks, for some seconds. No check takes longer than
+// Options.Timeout by more than two seconds.
+//
+// Examine removes what it creates, also when ctx ends or a check fails. It keeps no connection and
 // leaves db open.
 //
-// An error means that db cannot be reached, or that ctx has ended: then the report
-// holds what was seen until then. What is wrong with the database is in the report,
-// and no error: see Report.Err.
+// It returns an error if db is nil or cannot be reached, or when ctx has ended. The report then
+// holds what was seen until then. What is wrong with the database is in the report and is no error:
+// see Report.Err.
 func Examine(ctx context.Context, db *sql.DB, options Options) (Report, error) {
 	if db == nil {
 		return Report{}, errors.New("doctor: the database handle must not be nil")
@@ -71,7 +71,7 @@ func Examine(ctx context.Context, db *sql.DB, options Options) (Report, error) {
 	if e.site != nil {
 		e.report.Scratch = e.site.where()
 	}
-	// Also when ctx has ended.
+	// This happens also when ctx has ended.
 	e.leave(context.WithoutCancel(ctx))
 	if ctx.Err() != nil {
 		return e.report, fmt.Errorf("doctor: %w", context.Cause(ctx))
@@ -88,9 +88,9 @@ type examination struct {
 	version  string
 	report   Report
 
-	columns []string // of the table of the elections, none while it does not exist
+	columns []string // of the table of the elections; none while it does not exist
 	lacks   []string // rights on it that this user was found to lack
-	site    *site    // where things are tried
+	site    *site    // where trials are made
 }
 
 // check is one check to be made.
@@ -99,8 +99,8 @@ type check struct {
 	try         func(ctx context.Context) finding
 }
 
-// examine makes all checks, in order: what a later one needs, an earlier one finds
-// out. It goes on after a failure, to find all there is to find at once.
+// examine makes all checks in order: later checks use what earlier checks have found out. It goes
+// on after a failure, so that one examination shows everything.
 func (e *examination) examine(ctx context.Context) {
 	if !e.run(ctx, check{"engine", "asked the server what it is", e.detect}) || e.dialect == nil {
 		return
@@ -114,7 +114,7 @@ func (e *examination) examine(ctx context.Context) {
 	}
 }
 
-// connect waits for both handles.
+// connect waits until both handles have reached the database.
 func (e *examination) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
@@ -124,12 +124,12 @@ func (e *examination) connect(ctx context.Context) error {
 	return e.Other.PingContext(ctx)
 }
 
-// grace is for how long a check is waited for that should have ended.
+// grace is how long a check is waited for after its ctx has ended.
 const grace = 2 * time.Second
 
-// run makes one check and notes what came of it, unless ctx ended meanwhile. It
-// reports whether there is sense in going on: a check that does not end in time,
-// since the driver ignores its ctx, is given up, and others would hang likewise.
+// run makes one check and adds the result to the report, unless ctx ended meanwhile. more reports
+// whether to go on. The examination does not go on after ctx has ended, or after a check that did
+// not end in time: the driver ignores its ctx, and other checks would hang in the same way.
 func (e *examination) run(ctx context.Context, c check) (more bool) {
 	bounded, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
@@ -146,8 +146,8 @@ func (e *examination) run(ctx context.Context, c check) (more bool) {
 	return more
 }
 
-// await returns what comes of a check, at the latest grace after the end of its ctx,
-// and whether it has ended by then.
+// await returns the finding of a check. It waits until bounded has ended, and for grace after that.
+// If the check has not ended by then, ended is false, and the finding says so.
 func await(bounded context.Context, done <-chan finding) (f finding, ended bool) {
 	select {
 	case f = <-done:
@@ -166,7 +166,7 @@ func await(bounded context.Context, done <-chan finding) (f finding, ended bool)
 	}
 }
 
-// leave removes what was created, if anything was, and says whether it could.
+// leave removes what was created, if anything was, and adds to the report whether it could.
 func (e *examination) leave(ctx context.Context) {
 	if e.site == nil || !e.site.touched() {
 		return
@@ -174,7 +174,7 @@ func (e *examination) leave(ctx context.Context) {
 	e.run(ctx, check{"nothing left behind", "removed what was created", e.site.remove})
 }
 
-// finding is what came of one check.
+// finding is the result of one check.
 type finding struct {
 	verdict         Verdict
 	seen, means, do string

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileSystemOf names the file system of a file, and says whether other machines can
-// have it too.
+// fileSystemOf names the file system of a file. remote reports whether other machines can use the
+// file system too.
 func fileSystemOf(path string) (kind string, remote bool, err error) {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(path, &stat); err != nil {
@@ -17,7 +17,8 @@ func fileSystemOf(path string) (kind string, remote bool, err error) {
 	return kind, remote, nil
 }
 
-// fileSystem knows the network file systems by the numbers that statfs has for them.
+// fileSystem names the file system of that number, by which statfs calls it. Only the numbers of
+// network file systems are known.
 func fileSystem(number uint32) (kind string, remote bool) {
 	kind, remote = map[uint32]string{
 		unix.NFS_SUPER_MAGIC:   "NFS",

@@ -4,7 +4,7 @@ package doctor
 
 import "errors"
 
-// fileSystemOf cannot tell on this operating system.
+// fileSystemOf always returns an error, because it cannot tell on this operating system.
 func fileSystemOf(string) (kind string, remote bool, err error) {
 	return "", false, errors.New("not known on this operating system")
 }

@@ -9,11 +9,12 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// errUndo is what a guarded function returns to have its transaction rolled back.
+// errUndo is the error by which a guarded function has its transaction rolled back.
 var errUndo = errors.New("roll it back")
 
-// guarded commits one guarded transaction and rolls another back. Meanwhile, and
-// afterwards, the other connection must see what was committed, and nothing else.
+// guarded commits one guarded transaction and rolls another one back. What the second one wrote
+// must not be seen, neither through the other handle while its transaction is open nor after the
+// rollback.
 func (e *examination) guarded(ctx context.Context) finding {
 	name, a, _ := e.site.in("guarded transaction")
 	if _, err := lead(ctx, a, anna); err != nil {
@@ -35,7 +36,7 @@ func (e *examination) guarded(ctx context.Context) finding {
 	err := write(undone, func() error {
 		brief, cancel := context.WithTimeout(ctx, halfSecond)
 		defer cancel()
-		// On a database that one writer has to itself the look fails, which is as good.
+		// If the open transaction has the database to itself, this read fails, which is as good.
 		seen, _ = e.site.entries(brief, e.Other, undone)
 		return errUndo
 	})
@@ -56,11 +57,11 @@ func (e *examination) guarded(ctx context.Context) finding {
 
 const halfSecond = 500 * time.Millisecond
 
-// under runs body while anna, who leads by a, has a guarded transaction open, and
-// returns how that ended.
+// under runs body inside a guarded transaction of anna, who leads, through a. It returns how the
+// transaction ended.
 func (e *examination) under(ctx context.Context, name string, a *election.SQLStorage, body func(*sql.Tx)) error {
 	entry := e.site.entryOf(name, "entry")
-	// So long that a change of leader which waits too long is seen to.
+	// Long enough to see a change of leader that waits too long.
 	const guardTimeout = 4 * time.Second
 	return a.WithGuardTimeout(guardTimeout).TxnWithLeaderLock(ctx, anna, func(tx *sql.Tx) error {
 		if err := e.site.entry(ctx, tx, entry); err != nil {
@@ -71,12 +72,13 @@ func (e *examination) under(ctx context.Context, name string, a *election.SQLSto
 	})
 }
 
-// errWaiting says of a change of leader that it had not ended when it was looked at.
+// errWaiting means that a change of leader had not ended when meet stopped waiting for it.
 var errWaiting = errors.New("it waited on")
 
-// meet changes the leader, within half a second, while a guarded transaction is open,
-// for patience at most. It returns how the change ended and how long it took (or
-// errWaiting, if the transaction was over before it), and how the transaction ended.
+// meet tries to change the leader while a guarded transaction is open. The ctx of the change ends
+// after half a second; meet waits for the change for at most patience. changed is how the change
+// ended, or errWaiting if it did not end in that time. took is how long meet waited. committed is
+// how the guarded transaction ended.
 func (e *examination) meet(ctx context.Context, name string, a, b *election.SQLStorage, patience time.Duration) (
 	changed error, took time.Duration, committed error,
 ) {
@@ -100,13 +102,13 @@ func (e *examination) meet(ctx context.Context, name string, a, b *election.SQLS
 		took = time.Since(start)
 	})
 	if begun {
-		<-ended // at the latest now that nothing is in its way
+		<-ended // at the latest now, when nothing is in its way
 	}
 	return changed, took, committed
 }
 
-// guardLock sees to it that of a guarded transaction and a change of leader one waits
-// or fails, and that the change succeeds once the transaction is over.
+// guardLock checks that a guarded transaction and a change of leader do not both pass: one of the
+// two waits or fails. When the transaction is over, the change must succeed.
 func (e *examination) guardLock(ctx context.Context) finding {
 	name, a, b := e.site.in("lock of the guard")
 	if _, err := lead(ctx, a, anna); err != nil {
@@ -131,7 +133,7 @@ func (e *examination) guardLock(ctx context.Context) finding {
 	return ok("the change waited in vain; %v after the commit it succeeded", time.Since(start).Round(time.Microsecond))
 }
 
-// boundedWait measures when a change of leader that waits gives up.
+// boundedWait measures how long a change of leader that waits goes on after its ctx has ended.
 func (e *examination) boundedWait(ctx context.Context) finding {
 	name, a, b := e.site.in("bounded waits")
 	if _, err := lead(ctx, a, anna); err != nil {
@@ -145,7 +147,7 @@ func (e *examination) boundedWait(ctx context.Context) finding {
 		return deaf("it still waited %v after its time", late)
 	case late > tolerable:
 		return deaf("it ended %v after its time", late)
-	case changed == nil: // then one of the two was refused, or the lock is no lock
+	case changed == nil: // then the transaction was refused, or the lock is no lock
 		return ok("it did not have to wait")
 	case committed != nil:
 		return broken("commit a guarded transaction", committed)
@@ -159,7 +161,8 @@ func deaf(format string, args ...any) finding {
 		"Look for what makes the driver deaf to the end of a ctx: a busy timeout, a proxy, a pooler, a wrapped driver.")
 }
 
-// hung asks for the bound that the library has set, or the session had before.
+// hung asks inside a guarded transaction whether the server would end it if its client stopped: by
+// the bound that the library has set, or by the bound that the session had before.
 func (e *examination) hung(ctx context.Context) finding {
 	condition := e.dialect.Examination.Hung
 	if condition.Query == "" {
@@ -176,7 +179,8 @@ func (e *examination) hung(ctx context.Context) finding {
 	return f
 }
 
-// pastTerm leads twice, and tries to write in the first term.
+// pastTerm makes one member the leader twice. A guarded transaction in the first term must be
+// refused, and one in the second term must commit.
 func (e *examination) pastTerm(ctx context.Context) finding {
 	name, a, b := e.site.in("past term")
 	first, err := lead(ctx, a, anna)

@@ -8,7 +8,7 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// library looks for another library in this process that opens the database's files.
+// library looks for a second library in this process that has the database's files open.
 func (e *examination) library(context.Context) finding {
 	path, _ := dialect.DatabaseFile(e.identity)
 	opener := e.dialect.Examination.Opener

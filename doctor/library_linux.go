@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// openedTimes counts this process's descriptors of a file, of which it opens none.
+// openedTimes counts how often this process has the file open, by its descriptors. It opens none.
 func openedTimes(path string) (n int, err error) {
 	file, err := os.Stat(path)
 	if err != nil {

@@ -4,7 +4,7 @@ package doctor
 
 import "errors"
 
-// openedTimes cannot tell on this operating system.
+// openedTimes always returns an error, because it cannot tell on this operating system.
 func openedTimes(string) (n int, err error) {
 	return 0, errors.New("not known on this operating system")
 }

@@ -8,18 +8,19 @@ import (
 	"time"
 )
 
-// Verdict is what a check came to, from good to bad.
+// Verdict is the result of a check, from good to bad. A worse one is greater, but Skipped is not
+// worse than OK.
 type Verdict int
 
 const (
-	// OK: as it has to be.
+	// OK means that all is as it has to be.
 	OK Verdict = iota
-	// Skipped: it does not apply, or could not be tried; Check.Seen says why.
+	// Skipped means that the check does not apply or could not be made. Check.Seen says why.
 	Skipped
-	// Warning: a promise depends on more than it should, or members are slower than
+	// Warning means that a promise depends on more than it should, or that members are slower than
 	// they could be.
 	Warning
-	// Failure: elections do not work here, or a promise does not hold.
+	// Failure means that elections do not work here, or that a promise does not hold.
 	Failure
 )
 
@@ -38,7 +39,7 @@ func (v Verdict) String() string {
 	return fmt.Sprintf("verdict %d", int(v))
 }
 
-// MarshalText implements encoding.TextMarshaler: as String.
+// MarshalText implements encoding.TextMarshaler, by String. The error is always nil.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
 // Check is one thing that was examined.
@@ -49,28 +50,28 @@ type Check struct {
 	// Tried and Seen say what was done, and what came of it.
 	Tried string `json:"tried"`
 	Seen  string `json:"seen"`
-	// Means and Do say what follows from it and what helps, unless all is well.
+	// Means says what follows from it, and Do what helps. Both are empty if all is well.
 	Means string `json:"means,omitempty"`
 	Do    string `json:"do,omitempty"`
-	// Took is how long it took.
+	// Took is how long the check took.
 	Took time.Duration `json:"took_ns"`
 }
 
 // Report is what Examine has found.
 type Report struct {
-	// Engine is the database product, "" where it was not recognized, and Version
-	// what the server says of its version.
+	// Engine is the database product, or "" if it was not recognized. Version is what the server
+	// says of its version.
 	Engine  string `json:"engine"`
 	Version string `json:"version"`
-	// Table is the table of the elections, and Scratch where things were tried.
+	// Table is the table of the elections. Scratch says where trials were made.
 	Table   string `json:"table"`
 	Scratch string `json:"scratch"`
 	// Checks are in the order in which they were made.
 	Checks []Check `json:"checks"`
 }
 
-// Verdict is the worst one of all checks. Skipped checks do not count: OK then means
-// that nothing is known to be wrong.
+// Verdict is the worst verdict of all checks. Skipped checks do not count, so OK means that nothing
+// is known to be wrong.
 func (r Report) Verdict() Verdict {
 	worst := OK
 	for _, c := range r.Checks {
@@ -91,8 +92,8 @@ func (r Report) Find(name string) (Check, bool) {
 	return Check{}, false
 }
 
-// Err returns nil if no check came to worse than atMost, else an error that tells
-// of each that did. With atMost Warning it is what a service needs to start.
+// Err returns nil if no check is worse than atMost. Otherwise the error names each check that is.
+// Skipped checks do not count. A service that starts needs Err(Warning): it reports failures alone.
 func (r Report) Err(atMost Verdict) error {
 	var errs []error
 	for _, c := range r.Checks {
@@ -129,7 +130,7 @@ func (r Report) String() string {
 	return b.String()
 }
 
-// explain writes what follows from the checks that found something, the worst first.
+// explain writes what follows from each check that found something, failures first.
 func (r Report) explain(b *strings.Builder) {
 	for _, v := range []Verdict{Failure, Warning} {
 		for _, c := range r.Checks {
@@ -165,7 +166,8 @@ func paragraph(b *strings.Builder, label, text string) {
 	}
 }
 
-// oneLine makes text fit a cell of the table; all of it stands in the explanation.
+// oneLine shortens text to fit into a cell of the table. The explanation below the table has all of
+// it.
 func oneLine(text string) string {
 	const most = 90
 	text = strings.Join(strings.Fields(text), " ")

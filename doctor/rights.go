@@ -11,8 +11,8 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// tableChecks are those of the table that elections use, if it is there, and of what
-// this user may do. They also find out where trials can be made.
+// tableChecks are the checks of the elections' table, if there is one, and of this user's rights.
+// They also find out where trials can be made.
 func (e *examination) tableChecks() []check {
 	checks := []check{
 		{"table", "looked up the table of the elections", e.table},
@@ -69,7 +69,7 @@ func (e *examination) create(ctx context.Context) finding {
 		"Grant CREATE and DROP for this examination, or let an administrator create the table, as docs/databases.md says.")
 }
 
-// right is one that members need, and a statement that needs it and does nothing.
+// right is a right that members need. Its statement needs the right and changes nothing.
 type right struct{ name, statement string }
 
 var rights = []right{
@@ -79,10 +79,10 @@ var rights = []right{
 	{rightToRemove, "DELETE FROM % WHERE 1 = 0"},
 }
 
-// rightToRemove is the one that members can do without.
+// rightToRemove is the right that members can do without.
 const rightToRemove = "DELETE"
 
-// right tries one right on the table of the elections, else on our own.
+// right tries one right: on the table of the elections, or if there is none, on the doctor's own.
 func (e *examination) right(ctx context.Context, r right) finding {
 	table, err := e.site.table, error(nil)
 	if len(e.columns) > 0 {
@@ -112,8 +112,8 @@ func (e *examination) right(ctx context.Context, r right) finding {
 	return failure("%v", err).because("Members cannot take part.", "GRANT SELECT, INSERT, UPDATE, DELETE on the table; or see what else the error tells.")
 }
 
-// settle decides where things are tried, now that rights are known: in the table that
-// is there only if its rows can be removed again.
+// settle decides where trials are made, now that rights are known. It takes the existing table only
+// if trials can remove their rows from it again.
 func (e *examination) settle(ctx context.Context) finding {
 	var why string
 	switch {

@@ -10,8 +10,8 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// detect asks which engine it is. Relatives and clusters whose locks are others' are
-// not supported.
+// detect asks which engine the database is. It fails on relatives of the supported engines and on
+// clusters, if their locks differ.
 func (e *examination) detect(ctx context.Context) finding {
 	d, err := dialect.Detect(ctx, e.db)
 	if err != nil {
@@ -26,7 +26,7 @@ func (e *examination) detect(ctx context.Context) finding {
 	return ok("%s %s", d.Name, e.version)
 }
 
-// serverChecks are those that need no table.
+// serverChecks are the checks that need no table.
 func (e *examination) serverChecks() []check {
 	checks := []check{
 		{"pool", "asked the pool for its limit", e.pool},
@@ -46,9 +46,9 @@ func (e *examination) serverChecks() []check {
 		check{"clock", "compared it with this machine's", e.clock})
 }
 
-// pool looks at the first handle only: the second one may be of the examination.
+// pool looks at the first handle only, because the second one may exist for the examination alone.
 func (e *examination) pool(context.Context) finding {
-	const enough = 3 // one to renew, one to listen, one that holds what listeners wait for
+	const enough = 3 // one to renew, one to listen, one for the lock that listeners wait for
 	switch most := e.db.Stats().MaxOpenConnections; {
 	case most == 0:
 		return ok("no limit")
@@ -72,7 +72,7 @@ func (e *examination) sessionSettings(ctx context.Context) finding {
 	return ok("as they should be")
 }
 
-// judge asks for one of the engine's own conditions.
+// judge asks whether one of the engine's own conditions holds.
 func judge(ctx context.Context, q sqldb.Execer, c dialect.Condition) finding {
 	var seen sql.NullString
 	var holds sql.NullBool
@@ -134,8 +134,8 @@ func (e *examination) ownSession(ctx context.Context) finding {
 	return ok("each has its own")
 }
 
-// sessions asks one connection twice, and between that another one, that has a
-// transaction open meanwhile: so one session cannot serve both.
+// sessions asks one connection for its session twice. In between it asks another connection, which
+// has a transaction open until the end: so one session cannot serve both.
 func (e *examination) sessions(ctx context.Context) (before, between, after string, err error) {
 	ask := e.dialect.Examination.Session
 	one, err := e.db.Conn(ctx)
@@ -158,7 +158,7 @@ func (e *examination) sessions(ctx context.Context) (before, between, after stri
 	return before, between, after, err
 }
 
-// alone says why there are no two connections, "" where there are.
+// alone says why there are no two connections, or returns "" if there are.
 func (e *examination) alone() string {
 	if e.Other == e.db && e.db.Stats().MaxOpenConnections == 1 {
 		return "it takes two connections, and the pool allows one (SetMaxOpenConns)"
@@ -166,9 +166,9 @@ func (e *examination) alone() string {
 	return ""
 }
 
-// clock estimates the offset as Cristian does: the reply's time was taken at some
-// moment between request and reply, so its middle is wrong by half the round trip at
-// most. The quickest of several tries says most.
+// clock estimates the offset of the server's clock by Cristian's algorithm. The server took its
+// time at some moment between request and reply. The estimate assumes the middle, so it is wrong by
+// at most half the round trip. The quickest of several tries is the most exact one.
 func (e *examination) clock(ctx context.Context) finding {
 	query := e.dialect.Examination.Now
 	if query == "" {

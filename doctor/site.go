@@ -16,17 +16,17 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// site is where things are tried: a table of its own, or elections of its own in the
-// table that is there. Each trial has an election of its own.
+// site is where trials are made: in a table of its own, or in elections of its own in the existing
+// table. Each trial has an election of its own.
 type site struct {
 	db, other *sql.DB
 	dialect   *dialect.Dialect
-	name      string // a table's, and what names of elections begin with
+	name      string // of the own table; the names of elections begin with it
 
-	// What follows is written by checks, and read when one of them may still run.
+	// These fields may be read while a check that was given up still writes them.
 	mu        sync.Mutex
-	created   bool                    // there may be a table of that name
-	own       bool                    // that is where things are tried
+	created   bool                    // the own table may exist
+	own       bool                    // trials are made in the own table
 	table     string                  // quoted; "" as long as nothing can be tried
 	member    [2]*election.SQLStorage // through the two handles
 	elections []string
@@ -43,7 +43,7 @@ func (s *site) touched() bool {
 	return s.created || len(s.elections) > 0
 }
 
-// where says where things are tried, for people.
+// where says where trials are made, for people.
 func (s *site) where() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,26 +56,26 @@ func (s *site) where() string {
 	return "table " + s.table + ", elections " + s.name + "/…, removed in the end"
 }
 
-// create makes the table, and only if it can be dropped again.
+// create creates the own table, but only if it can be dropped again.
 func (s *site) create(ctx context.Context) error {
 	if err := s.drop(ctx); err != nil {
 		return fmt.Errorf("the right to DROP tables: %w", err)
 	}
 	s.mu.Lock()
-	s.created = true // also when an error follows: it may be there all the same
+	s.created = true // also after an error, because the table may exist all the same
 	s.mu.Unlock()
 	start := time.Now()
 	for {
 		err := s.open(ctx, s.name)
-		if err == nil && ctx.Err() != nil { // nobody may wait for it any more, to remove it
+		if err == nil && ctx.Err() != nil { // the check may have been given up: then nothing else drops the table
 			s.forget()
 			return errors.Join(ctx.Err(), s.drop(context.WithoutCancel(ctx)))
 		}
 		if err == nil || !s.isThere(ctx) {
 			return err
 		}
-		// It was created, and whoever is asked does not know yet. That is for another
-		// check to find; here it has to be waited for.
+		// The table was created, but the server that answers reads does not know it yet. Another
+		// check reports that; here it has to be waited for.
 		const patience = 5 * time.Second
 		if late := sqldb.Backoff(ctx); late != nil || time.Since(start) > patience {
 			return fmt.Errorf("%w: %w", errOldReads, err)
@@ -83,7 +83,7 @@ func (s *site) create(ctx context.Context) error {
 	}
 }
 
-// forget makes it a place where nothing can be tried.
+// forget marks the site as a place where no trial can be made.
 func (s *site) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,15 +92,15 @@ func (s *site) forget() {
 
 var errOldReads = errors.New("it was created, but reads do not find it")
 
-// isThere reports whether the table of our own can be written to.
+// isThere reports whether the own table can be written to.
 func (s *site) isThere(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // that one may be over
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // ctx may have ended
 	defer cancel()
 	_, err := s.db.ExecContext(ctx, "DELETE FROM "+s.dialect.Quote(s.name)+" WHERE 1 = 0")
 	return err == nil
 }
 
-// open makes ready to try things in the table of that name.
+// open opens the storages for trials in the table of that name.
 func (s *site) open(ctx context.Context, table string) (err error) {
 	var member [2]*election.SQLStorage
 	for i, db := range []*sql.DB{s.db, s.other} {
@@ -118,7 +118,7 @@ func (s *site) open(ctx context.Context, table string) (err error) {
 	return nil
 }
 
-// in returns the storages of two members of an election called after the trial.
+// in returns the storages of two members of one election, which is called after the trial.
 func (s *site) in(trial string) (name string, a, b *election.SQLStorage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,9 +127,9 @@ func (s *site) in(trial string) (name string, a, b *election.SQLStorage) {
 	return name, s.member[0].Election(name), s.member[1].Election(name)
 }
 
-// entryOf names what a leader of the election called name writes. It sorts before all
-// elections: some engines lock the row after those that they look for, and a change of
-// leader would wait for the entry, guard or no guard.
+// entryOf returns the name of a row that a leader of the election name writes. This name sorts
+// before all elections. Some engines also lock the row after the rows that they look for: a change
+// of leader would wait for a row behind it, whether the guard holds or not.
 func (s *site) entryOf(name, what string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,25 +138,25 @@ func (s *site) entryOf(name, what string) string {
 	return entry
 }
 
-// sql fills in the table's name for %, and the engine's placeholders.
+// sql replaces % by the table's name, and each ? by the engine's placeholder.
 func (s *site) sql(query string) string {
 	return strings.Replace(s.dialect.Rebind(query), "%", s.table, 1)
 }
 
-// entry writes a row of its own, as the work of a leader would.
+// entry writes a row of that name, as the work of a leader would.
 func (s *site) entry(ctx context.Context, q sqldb.Execer, name string) error {
 	_, err := q.ExecContext(ctx, s.sql("INSERT INTO % "+rows.Columns+" VALUES (?, ?, ?, ?, ?, ?)"),
 		rows.NewID(), "", "", 0, name, 0)
 	return err
 }
 
-// entries counts those rows.
+// entries counts the rows of that name.
 func (s *site) entries(ctx context.Context, q sqldb.Execer, name string) (n int, err error) {
 	err = q.QueryRowContext(ctx, s.sql("SELECT COUNT(*) FROM % WHERE election = ?"), name).Scan(&n)
 	return n, err
 }
 
-// remove removes the table, or the elections from the one that was there.
+// remove drops the own table, or removes the rows from the existing table.
 func (s *site) remove(ctx context.Context) finding {
 	s.mu.Lock()
 	created, own, elections := s.created, s.own, s.elections

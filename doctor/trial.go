@@ -9,7 +9,7 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// trials are the checks that hold an election, by the library as members use it.
+// trials are the checks that hold an election through the library, as members do.
 func (e *examination) trials() []check {
 	checks := []check{
 		{"compare-and-swap", "two connections replaced one record at once", e.contest},
@@ -36,17 +36,17 @@ func (e *examination) trials() []check {
 	return checks
 }
 
-// Members of the elections that are held for a trial.
+// The members of the elections that are held in trials.
 const (
 	anna = "a"
 	bert = "b"
 )
 
-// leadPatience is how long conflicts are retried: a change that came between, or
-// a read that was old.
+// leadPatience is how long conflicts are retried. They come from another change in between, or from
+// an old read.
 const leadPatience = 3 * time.Second
 
-// lead makes id the leader, by the rules, and returns its term.
+// lead makes id the leader by the rules of an acquisition, and returns the new term.
 func lead(ctx context.Context, s *election.SQLStorage, id string) (term uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, leadPatience)
 	defer cancel()
@@ -66,7 +66,7 @@ func lead(ctx context.Context, s *election.SQLStorage, id string) (term uint64, 
 	}
 }
 
-// broken is an error where there should have been none.
+// broken is the finding for an error that should not have been.
 func broken(doing string, err error) finding {
 	return failure("%s: %v", doing, err).because("Elections do not work here.",
 		"See what the error tells, and docs/databases.md on rights, settings, proxies and poolers.")

@@ -27,7 +27,7 @@ func (e *examination) wakeUps(ctx context.Context) finding {
 	}()
 	defer func() {
 		stop()
-		<-ended // the ctx of all of it ends at the latest
+		<-ended // Watch returns at the latest when ctx ends
 	}()
 	select {
 	case err := <-ended:
@@ -47,12 +47,12 @@ func (e *examination) wakeUps(ctx context.Context) finding {
 	}
 }
 
-// hear changes the leader a few times.
+// hear changes the leader a few times, and measures how long each change takes to ring.
 func hear(ctx context.Context, a *election.SQLStorage, rings <-chan struct{}) finding {
 	const changes, bound = 5, time.Second
 	var took []time.Duration
 	for range changes {
-		select { // what rang before has nothing to do with this change
+		select { // an earlier ring is not for this change
 		case <-rings:
 		default:
 		}

@@ -61,7 +61,7 @@ func full() *election.Record {
 }
 
 func getBeforeFirstUpdate(ctx context.Context, a, b election.Storage) error {
-	for range 2 { // reading must not create anything either
+	for range 2 { // reading must not create anything
 		for _, s := range []election.Storage{a, b} {
 			if err := expect(ctx, s, &election.Record{}); err != nil {
 				return err
@@ -357,7 +357,7 @@ func termOfOlderCallers(ctx context.Context, a, b election.Storage) error {
 		}
 		terms[i] = got.Term
 	}
-	// Both 0 is a Storage without a leader row.
+	// Both are 0 in a Storage without a leader row.
 	if terms != [2]uint64{} && (terms[0] == 0 || terms[1] <= terms[0]) {
 		return fmt.Errorf("two acquisitions have the terms %d and %d", terms[0], terms[1])
 	}

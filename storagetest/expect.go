@@ -10,7 +10,7 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// expect checks that s holds want, Version and all.
+// expect checks that s holds want, its Version included.
 func expect(ctx context.Context, s election.Storage, want *election.Record) error {
 	got, err := s.Get(ctx)
 	switch {
@@ -47,7 +47,7 @@ func normal(r *election.Record) *election.Record {
 	return r
 }
 
-// scribble changes whatever can be reached from r.
+// scribble changes everything that can be reached from r.
 func scribble(r *election.Record) {
 	for _, m := range r.Members {
 		*m = election.Member{ID: "scribbled", Labels: m.Labels}

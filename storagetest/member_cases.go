@@ -47,10 +47,10 @@ func memberCases() []testCase {
 	return all
 }
 
-// errNoMembers says that there is nothing to check.
+// errNoMembers means that the Storage keeps no entries apart, so there is nothing to check.
 var errNoMembers = errors.New("not a MemberStorage")
 
-// expectMembers checks that s holds these entries apart, and no others.
+// expectMembers checks that s keeps these entries apart, and no others.
 func expectMembers(ctx context.Context, s election.MemberStorage, want ...*election.Member) error {
 	got, err := s.GetMembers(ctx)
 	if err != nil {
@@ -64,7 +64,7 @@ func expectMembers(ctx context.Context, s election.MemberStorage, want ...*elect
 	return nil
 }
 
-// entry is some state of a member's entry.
+// entry is the entry of a member after that many renewals.
 func entry(id string, renewals uint64) *election.Member {
 	return &election.Member{ID: id, Nonce: "nonce of " + id, Renewals: renewals, Protocol: 1}
 }

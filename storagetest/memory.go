@@ -9,12 +9,12 @@ import (
 	"github.com/sqlelect/election/internal/sim"
 )
 
-// Memory is an [election.Storage] in this process's memory: the reference that
-// Run is checked against. It keeps a leader row beside the record as the SQL
-// storages do, so that deleted and restored rows look the same.
+// Memory is an [election.Storage] in this process's memory, and the reference that Run is checked
+// against. It keeps a leader row beside the record as the SQL storages do, so a deleted or restored
+// row has the same effect as there.
 //
-// No method blocks, unless a Guard is under way, so it can be used inside a
-// testing/synctest bubble. Safe for concurrent use.
+// Only changes of leader and Guards wait for each other; no other call blocks. So a Memory can be
+// used inside a testing/synctest bubble. Safe for concurrent use.
 type Memory struct {
 	database *sim.Database
 }
@@ -41,8 +41,7 @@ type LeaderRow struct {
 // NewMemory returns a handle on a new, empty election.
 func NewMemory() *Memory { return &Memory{sim.NewDatabase(0)} }
 
-// Handle returns another handle on the same election, as another process would
-// hold one.
+// Handle returns another handle on the same election, like the handle of another process.
 func (m *Memory) Handle() *Memory { return &Memory{m.database} }
 
 // Rows returns a copy of what is stored: a backup.
@@ -51,8 +50,8 @@ func (m *Memory) Rows() Rows {
 	return Rows{rows.Record, (*LeaderRow)(rows.Leader), rows.Members}
 }
 
-// SetRows replaces what is stored, whatever its version: a backup restored by
-// hand, or with parts left nil, rows deleted.
+// SetRows replaces what is stored, whatever its version. It acts as a backup that is restored by
+// hand; parts that are nil act as rows that are deleted.
 func (m *Memory) SetRows(rows Rows) {
 	m.database.SetRows(sim.Rows{Record: rows.Record, Leader: (*sim.LeaderRow)(rows.Leader), Members: rows.Members})
 }
@@ -104,9 +103,10 @@ func (m *Memory) UpdateWithMember(ctx context.Context, record *election.Record, 
 	return m.write(ctx, sim.Write{Record: record, IsLeaderChanged: isLeaderChanged, Before: before, After: after})
 }
 
-// Guard is TxnWithLeaderLock without a database: it runs fn while nobody can
-// change the leader, if leaderID leads (in the term that ctx carries, where it
-// carries one); else it returns election.ErrNotLeader.
+// Guard is TxnWithLeaderLock without a database. It runs fn if leaderID leads; if ctx carries a
+// reign, only in its term. The leader cannot change while fn runs. Guard waits for a change of
+// leader that is under way, until ctx ends. If leaderID does not lead, Guard does not run fn and
+// returns an error wrapping election.ErrNotLeader. An error of fn is returned as it is.
 func (m *Memory) Guard(ctx context.Context, leaderID string, fn func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -10,24 +10,25 @@ import (
 	"github.com/sqlelect/election/internal/sim"
 )
 
-// Faults says how often a storage call goes wrong, and how. Shares are between 0
-// and 1; the zero value harms nothing.
+// Faults says how often a storage call goes wrong, and how. Shares are between 0 and 1. The zero
+// value harms nothing.
 type Faults struct {
-	Delay    time.Duration // a call takes up to this on each way, most a small part of it
+	Delay    time.Duration // a call takes up to this on each way, most calls a small part of it
 	Stale    float64       // share of the reads that return an old record
-	Age      int           // of such a record at most, in versions
-	Lag      time.Duration // and since when it may be out of date; 0: however long
-	Refused  float64       // share of the calls that fail, and do nothing
-	Lost     float64       // share of the calls that do their work, and then fail
+	Age      int           // how old such a record is at most, in versions
+	Lag      time.Duration // how long ago such a record was replaced, at most; 0: no limit
+	Refused  float64       // share of the calls that do nothing and fail
+	Lost     float64       // share of the calls that do their work and then fail
 	Stalled  float64       // share of the calls that are under way for up to Stall
 	Stall    time.Duration
 	Deaf     float64 // share of the stalled calls that ignore their ctx
 	Straying float64 // share of the stalled writes that are applied although the caller gave up
 }
 
-// WithFaults returns storage with faults, each drawn from seed in the order of
-// the calls. It sleeps for its delays: use it in a testing/synctest bubble. Calls
-// that stray may go on after the last one has returned, for up to Delay + Stall.
+// WithFaults returns a Storage that passes calls on to storage, with faults. It has the abilities
+// that storage has. The faults are drawn from seed in the order of the calls. Delays are slept for:
+// use it in a testing/synctest bubble. A write that strays may go on for up to Delay + Stall after
+// its call has returned.
 func WithFaults(storage election.Storage, faults Faults, seed uint64) election.Storage {
 	return sim.NewFaulty(storage, sim.Faults(faults), seed)
 }
@@ -35,37 +36,35 @@ func WithFaults(storage election.Storage, faults Faults, seed uint64) election.S
 // Simulation says what Simulate runs. The zero value runs a hundred worlds of
 // ten minutes with the kit's own storage and callback.
 type Simulation struct {
-	// Worlds is how many are run, with the seeds from First on. Default 100.
+	// Worlds is how many worlds are run, with the seeds from First on. Default 100.
 	Worlds int
 	First  uint64
-	// Length is for how long each goes on before it comes to rest. Default 10
-	// minutes, of virtual time.
+	// Length is how long each world goes on before it comes to rest, in virtual time. Default 10
+	// minutes.
 	Length time.Duration
 	// Members is how many take part. Default: 2 to 9, by the seed.
 	Members int
-	// Faults are those of every world. Default: drawn from its seed.
+	// Faults are the faults in every world. Default: drawn from the world's seed.
 	Faults *Faults
-	// Storage opens one world's election, and returns a function that returns a
-	// handle on it for one more process. What is opened must be closed by t.Cleanup.
-	// Default: a database of the kit's own, which can also lose its history.
+	// Storage opens the election of one world. The function that it returns is called for each
+	// process, and returns a new handle on the election. What is opened must be closed by
+	// t.Cleanup. Default: a database of the kit's own, which can also lose its history.
 	Storage func(t *testing.T) (handle func() election.Storage)
-	// Callback is the LeaderCallback of every member; its ctx carries the reign, and
-	// all time that passes in it is virtual. Default: one that does its worst within
-	// the rules.
+	// Callback is the LeaderCallback of every member. Its ctx carries the reign, and all time that
+	// passes in it is virtual. Default: a callback that does its worst within the rules.
 	Callback func(ctx context.Context, memberID string) error
-	// StopWithin is how long Callback may take to return once its ctx has ended.
-	// Default: however long; but two that overlap for that reason are no violation.
+	// StopWithin is how long Callback may take to return once its ctx has ended. By default there
+	// is no limit; but callbacks that overlap because one returned late are no violation.
 	StopWithin time.Duration
 }
 
-// Simulate runs seeded worlds: members whose clocks disagree, a network that
-// loses, delays and repeats, crashes, restarts, partitions, hand-overs, machines
-// that stop and sleep. Each is a testing/synctest bubble and takes a fraction of a
-// second. A violation of docs/guarantees.md fails the test, with the seed and the
-// tail of what happened; so does a goroutine that is left behind.
+// Simulate runs seeded worlds. In a world members' clocks disagree; the network loses, delays and
+// repeats; there are crashes, restarts, partitions and hand-overs; machines stop and sleep. Each
+// world is a testing/synctest bubble and takes a fraction of a second.
 //
-// A world repeats when it is run again with its seed, if Storage and Callback
-// take no chances of their own.
+// A violation of docs/guarantees.md fails the test, with the seed and the tail of what happened. A
+// goroutine that is left behind fails it too. A world that is run again with its seed repeats, if
+// Storage and Callback use no chance of their own.
 func Simulate(t *testing.T, s Simulation) {
 	t.Helper()
 	if s.Worlds <= 0 {

@@ -12,14 +12,13 @@ import (
 // caseTimeout bounds one case, so that a Storage that hangs fails the test.
 const caseTimeout = 30 * time.Second
 
-// Run checks a Storage against the contract of [election.Storage], and of
-// [election.MemberStorage] if it is one, one subtest per sentence; a failure names
-// the sentence it breaks.
+// Run checks a Storage against the contract of [election.Storage], and of [election.MemberStorage]
+// if it is one. There is one subtest per sentence; a failure names the sentence that is broken. The
+// subtests run in parallel.
 //
-// For every subtest open returns two handles on one new, empty election. They
-// shall be as separate as two processes are: two connections, two pools, no
-// lock in common, so that a Storage that is right within one process only fails.
-// What is opened is closed by t.Cleanup.
+// For each subtest open returns two handles on one new, empty election. The handles must be as
+// separate as two processes are: two connections, two pools, no lock in common. Otherwise a Storage
+// would pass that is right within one process only. open closes what it opens by t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) (a, b election.Storage)) {
 	t.Helper()
 	for _, c := range append(cases(), memberCases()...) {

@@ -1,8 +1,8 @@
 // Package batch sends calls together that come at about the same time.
 //
-// A process that takes part in many elections of one table renews them all at the same
-// pace. Each renewal is a call of its own. Calls that may wait a little, and that find
-// company, go to the database in one statement.
+// A process that takes part in many elections of one table renews them all at the same pace. Each
+// renewal is a call of its own. A call may wait a little. If other calls come meanwhile, all of
+// them go to the database in one statement.
 package batch
 
 import (
@@ -17,19 +17,20 @@ const MaxSize = 100
 
 type waitKey struct{}
 
-// patience is for how long calls may wait, and did.
+// patience is how long calls may wait for other calls, and how long they have waited.
 type patience struct {
 	may time.Duration
 	did atomic.Int64 // nanoseconds
 }
 
-// WithWait returns a child of ctx whose calls may wait for company for up to d. A d of 0, which
-// is also the default, means that they do not wait.
+// WithWait returns a child of ctx whose calls may wait for other calls for up to d. With a d of 0,
+// which is also the default, they do not wait.
 func WithWait(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, waitKey{}, &patience{may: d})
 }
 
-// Waited is for how long the calls under ctx, a child of WithWait's, have waited for company until now.
+// Waited is how long the calls under ctx, a child of WithWait's, have waited for other calls until
+// now. Under any other ctx it is 0.
 func Waited(ctx context.Context) time.Duration { return time.Duration(patienceOf(ctx).did.Load()) }
 
 func patienceOf(ctx context.Context) *patience {
@@ -49,7 +50,7 @@ type Queue[Q, A any] struct {
 	send Send[Q, A]
 
 	mu        sync.Mutex
-	lastAsked time.Time // by a call that might have waited
+	lastAsked time.Time // when the last call came that may wait
 	open      *group[Q, A]
 }
 
@@ -58,7 +59,7 @@ func New[Q, A any](send Send[Q, A]) *Queue[Q, A] { return &Queue[Q, A]{send: sen
 
 // group is one batch.
 type group[Q, A any] struct {
-	ctx       context.Context // of the call in it that has most time left
+	ctx       context.Context // of its call that has most time left
 	questions []Q
 	sentBy    time.Time
 	done      chan struct{}
@@ -67,10 +68,12 @@ type group[Q, A any] struct {
 	err       error
 }
 
-// Do returns the answer to q, with joined = true, when q was sent as part of a batch. With joined =
-// false nothing was sent: the caller sends q alone, because ctx may not wait, or no other call came
-// within that wait lately. Do blocks until the answer is there, or until ctx ends: then it
-// returns ctx.Err(), and the batch may still be sent.
+// Do sends q, alone or as part of a batch. If joined is true, q was part of a batch, and answer and
+// err are the batch's. If joined is false, nothing was sent: the caller sends q alone. That is so
+// if ctx may not wait, or if no other call came lately, within that wait.
+//
+// Do blocks until the answer is there or ctx ends. When ctx ends it returns ctx.Err(), and the
+// batch may still be sent.
 func (c *Queue[Q, A]) Do(ctx context.Context, q Q) (answer A, joined bool, err error) {
 	asked := time.Now()
 	g, place := c.join(ctx, q)
@@ -89,8 +92,8 @@ func (c *Queue[Q, A]) Do(ctx context.Context, q Q) (answer A, joined bool, err e
 	}
 }
 
-// join puts q into the open group, or opens one if another call came lately. It returns nil if q is to
-// be sent alone. A call waits for at most a quarter of its time.
+// join puts q into the open group. Without one it opens a group, if another call came lately. It
+// returns nil if q is to be sent alone. A call waits for at most a quarter of its time.
 func (c *Queue[Q, A]) join(ctx context.Context, q Q) (g *group[Q, A], place int) {
 	wait := patienceOf(ctx).may
 	deadline, bounded := ctx.Deadline()
@@ -145,8 +148,8 @@ func (c *Queue[Q, A]) close(g *group[Q, A]) {
 	}
 }
 
-// run sends g. It ends with the longest deadline among g's calls, and not when one of their ctxs is
-// cancelled: the other calls still wait for their answers.
+// run sends g. Its ctx ends with the longest deadline among g's calls. It does not end when the ctx
+// of one call is cancelled, because the other calls still wait for their answers.
 func (c *Queue[Q, A]) run(g *group[Q, A]) {
 	defer close(g.done)
 	g.sent = time.Now()

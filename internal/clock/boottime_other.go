@@ -4,6 +4,6 @@ package clock
 
 import "time"
 
-// boottime is not available here: a sleep of the machine is noticed by the wall
-// clock alone.
+// boottime returns 0, because this system has no such clock here. Only the wall clock notices that
+// the machine slept.
 func boottime() time.Duration { return 0 }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// boottime reads the clock that goes on while the machine sleeps, or returns 0
-// where the kernel refuses it.
+// boottime reads the clock that goes on while the machine sleeps. If the kernel refuses it,
+// boottime returns 0.
 func boottime() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(boottimeID, &ts); err != nil {

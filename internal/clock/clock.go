@@ -1,9 +1,8 @@
-// Package clock reads the three clocks that the elector's safety depends on, and
-// lets a simulation put skewed ones in their place.
+// Package clock reads the three clocks that the elector's safety depends on. A simulation can put
+// skewed clocks in their place.
 //
-// A leader must not outlive its lease on any clock, so its trust is measured on
-// whichever ran faster; an observer must not cut a lease short, so it waits on
-// the monotonic clock alone.
+// A leader must not outlive its lease on any clock, so its trust is measured by the clock that ran
+// faster. An observer must not cut a lease short, so it waits by the monotonic clock alone.
 package clock
 
 import (
@@ -15,8 +14,8 @@ import (
 	"time"
 )
 
-// Instant is one reading. Only differences between readings of one Clock mean
-// anything, but for Wall.
+// Instant is one reading of the clocks. Mono and Boot mean something only as differences between
+// two readings of one Clock.
 type Instant struct {
 	Mono time.Duration // the monotonic clock; stops while the machine sleeps
 	Boot time.Duration // counts sleep too, ignores wall steps; 0 if not read or not available
@@ -26,14 +25,14 @@ type Instant struct {
 // Time is the wall clock's part.
 func (i Instant) Time() time.Time { return time.Unix(0, int64(i.Wall)) }
 
-// Timer is what a Clock gives for time.NewTimer.
+// Timer is a Clock's time.Timer.
 type Timer interface {
 	C() <-chan time.Time
 	Stop() bool
 }
 
-// Clock reads a machine's clocks, and rolls its dice: whatever a run depends on
-// besides its inputs comes from here. Safe for concurrent use.
+// Clock reads a machine's clocks and draws its random numbers. Apart from its inputs, a run depends
+// on these alone. Safe for concurrent use.
 type Clock interface {
 	// Now reads Mono and Wall, with one call of time.Now and no allocation.
 	Now() Instant
@@ -43,8 +42,8 @@ type Clock interface {
 	NewTimer(d time.Duration) Timer
 	// Jitter is uniform in [0, most]; 0 for most ≤ 0.
 	Jitter(most time.Duration) time.Duration
-	// Random is a number that another process does not draw, a copy of this one
-	// included: a snapshot holds the state of every generator inside the process.
+	// Random is a number that no other process draws, not even a copy of this one. A generator
+	// inside the process does not suffice: a snapshot copies its state.
 	Random() uint64
 }
 
@@ -70,8 +69,8 @@ func (system) Jitter(most time.Duration) time.Duration {
 	return time.Duration(rand.Int64N(int64(max(most, 0)) + 1))
 }
 
-// Random mixes the kernel's generator with the time: that generator may be a copy too,
-// when a whole machine was copied.
+// Random mixes the kernel's generator with the time. If the whole machine was copied, the kernel's
+// generator is a copy too.
 func (s system) Random() uint64 {
 	now := s.Now()
 	var b [16]byte
@@ -87,9 +86,8 @@ func (t systemTimer) C() <-chan time.Time { return t.Timer.C }
 
 type key struct{}
 
-// With returns a child of ctx under which an elector runs on c. The ctx carries
-// it, rather than a configuration field, so that only this module's simulation
-// and tests can.
+// With returns a child of ctx under which an elector runs on c. The ctx carries the clock, and no
+// field of a configuration does, so only this module's simulation and tests can replace it.
 func With(ctx context.Context, c Clock) context.Context { return context.WithValue(ctx, key{}, c) }
 
 // From returns the clock that ctx carries, else the system's.

@@ -7,32 +7,31 @@ import (
 	"io"
 )
 
-// Class is what a database error means for whoever sent the statement.
+// Class is what a database error means for the caller that sent the statement.
 type Class int
 
 const (
-	// Unknown: not an error that any engine's table lists.
+	// Unknown: no engine's table lists the error.
 	Unknown Class = iota
 	// Conflict: a row with this key exists.
 	Conflict
-	// Retry: lost against another transaction; nothing of this one is applied
-	// once it is rolled back, and the whole of it may be run again.
+	// Retry: the transaction lost against another one, or the server could not take it yet. Once it
+	// is rolled back, nothing of it is applied, and all of it may be run again.
 	Retry
-	// Cut: a bound in time or the word of another session ended the statement or the
-	// transaction. Nothing of it is applied, but run again it may end so again.
+	// Cut: a time limit or another session ended the statement or the transaction. Nothing of it is
+	// applied. If it is run again, it may end the same way.
 	Cut
-	// Ambiguous: a write or COMMIT that failed so may have been applied.
+	// Ambiguous: a write or COMMIT that failed with this error may have been applied.
 	Ambiguous
-	// Unusable: this file cannot be written at present.
+	// Unusable: the SQLite file cannot be written at present.
 	Unusable
-	// Elsewhere: this server takes no writes, as another one does now. A pooled
-	// connection to it is to be closed, so that the next one leads to the other.
+	// Elsewhere: this server takes no writes; another server takes them now. A pooled connection to
+	// this server must be closed, so that the next connection leads to the other server.
 	Elsewhere
-	// Stale: as Fatal, unless the connection remembers an old schema and could
-	// not look again just then: worth a few more attempts of a statement that is
-	// known to be right.
+	// Stale: like Fatal, unless the connection remembers an old schema and could not read it again
+	// at that moment. A statement that is known to be right is worth a few more attempts.
 	Stale
-	// Fatal: the statement or the schema is at fault; again would fail again.
+	// Fatal: the statement or the schema is at fault. A second attempt would fail again.
 	Fatal
 )
 
@@ -59,12 +58,13 @@ func (c Class) String() string {
 	return "unknown"
 }
 
-// Undone reports whether nothing of a whole transaction that failed so is applied, so
-// that the library may run its own once more: these are short and mostly wait for locks.
+// Undone reports whether nothing is applied of a transaction that failed with class c. The library
+// may then run a transaction of its own once more: its transactions are short and mostly wait for
+// locks.
 func (c Class) Undone() bool { return c == Retry || c == Cut }
 
-// Classify tells what err means, without knowing which engine it came from:
-// every driver has an error type of its own.
+// Classify returns the class of err. It need not know the engine: every driver has an error type of
+// its own.
 func Classify(err error) Class {
 	if errors.Is(err, errTorn) || errors.Is(err, errGateShut) || errors.Is(err, errQueueFull) {
 		return Retry
@@ -77,11 +77,11 @@ func Classify(err error) Class {
 			return class
 		}
 	}
-	return classifyTransport(err) // last: a server's own word says more than how the call ended
+	return classifyTransport(err) // last: a server's own error says more than how the call ended
 }
 
-// classifyTransport covers what drivers of every engine return when the
-// connection or the ctx ended under a statement.
+// classifyTransport classifies the errors that the drivers of all engines return when the
+// connection or the ctx ends during a statement.
 func classifyTransport(err error) Class {
 	for _, lost := range []error{driver.ErrBadConn, io.EOF, io.ErrUnexpectedEOF, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, lost) {

@@ -20,13 +20,14 @@ func rawUnlessClosed(conn *sql.Conn, f func(driverConn any) error) error {
 	return unlessClosed(conn, func() error { return conn.Raw(f) })
 }
 
-// unlessClosed calls use, which calls a method of conn while somebody else may be ending a transaction
-// on it: database/sql at the end of the transaction's ctx, or a goroutine of a guarded function's. It returns
-// sql.ErrConnDone if conn was closed by then.
+// unlessClosed calls use, which calls a method of conn. Another goroutine may be ending a
+// transaction on conn at the same time: database/sql at the end of the transaction's ctx, or a
+// goroutine of a guarded function. If conn is closed by then, unlessClosed returns sql.ErrConnDone.
 //
-// Whoever ends the transaction closes conn, too, when its connection turns out to be broken. A method of
-// conn that begins in the same moment dereferences nil instead of returning sql.ErrConnDone: in Go 1.26
-// sql.Conn looks at its done flag before it takes the lock under which closing clears the connection.
+// A goroutine that ends a transaction also closes conn if the connection turns out to be broken. In
+// Go 1.26 a method of conn that begins at that moment dereferences nil instead of returning
+// sql.ErrConnDone: sql.Conn looks at its done flag before it takes the lock under which closing
+// clears the connection.
 func unlessClosed(conn *sql.Conn, use func() error) (err error) {
 	defer func() {
 		failure := recover()

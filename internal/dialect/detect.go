@@ -11,25 +11,27 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// engines lists one dialect of each family, for what needs no database to ask.
+// engines lists one dialect of each family. It asks no database.
 func engines() []*Dialect {
 	return []*Dialect{SQLite(), MariaDB(), PostgreSQL()}
 }
 
-// Detect connects and asks db which engine it is, by query and not by the
-// driver's type, so that it sees through wrapped drivers. Engines that speak the
-// language of another one are refused unless they are known to lock like it.
+// Detect connects to db and asks which engine it is. It asks by query and not by the driver's type,
+// so that it sees through wrapped drivers. It refuses the relatives: engines that speak the
+// language of MySQL or PostgreSQL and lock differently. CheckLocks and Look notice relatives that
+// hide their name.
 func Detect(ctx context.Context, db *sql.DB) (*Dialect, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
-	defer func() { _ = conn.Close() }() // fails for one that has broken
+	defer func() { _ = conn.Close() }() // fails for a broken connection
 	return DetectOn(ctx, conn)
 }
 
-// DetectOn is Detect on what is connected. It asks first for what no server refuses, and
-// SQLite, which does, only its own process hears of: so nothing stands in a server's log.
+// DetectOn is Detect on a connection. It asks for VERSION() first, which every server knows. SQLite
+// does not know it, but only this process hears of that error. So no error appears in a server's
+// log.
 func DetectOn(ctx context.Context, conn *sql.Conn) (*Dialect, error) {
 	var version, own string
 	postgres, err := postgresOn(conn)
@@ -47,7 +49,7 @@ func DetectOn(ctx context.Context, conn *sql.Conn) (*Dialect, error) {
 	}
 	d := serverOf(version)
 	switch {
-	case d == nil: // or a program has taught SQLite a function of that name
+	case d == nil: // SQLite, even if the program gave it such a function; or an unknown engine
 		notSQLite := conn.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&own)
 		switch {
 		case notSQLite == nil && ErrWithoutSQLite != nil:
@@ -69,9 +71,10 @@ func DetectOn(ctx context.Context, conn *sql.Conn) (*Dialect, error) {
 	return d, nil
 }
 
-// postgresOn is PostgreSQL through conn. Statements with arguments are prepared by pgx, at
-// a round trip more on each new connection, unless it is told not to, which it can be
-// without a wrapper around it, and need not where the DSN says so already.
+// postgresOn returns the dialect PostgreSQL for conn. By default pgx prepares each statement with
+// arguments, which costs one more round trip on each new connection. The field direct says whether
+// Args tells pgx not to. Args cannot do so through a wrapper, and need not do so if the DSN already
+// says it.
 func postgresOn(conn *sql.Conn) (*Dialect, error) {
 	d := PostgreSQL()
 	return d, conn.Raw(func(dc any) error {
@@ -83,7 +86,8 @@ func postgresOn(conn *sql.Conn) (*Dialect, error) {
 	})
 }
 
-// explainRefusal names the setting for which a server refuses whatever it is asked.
+// explainRefusal names the setting that makes a standby refuse every statement, if err is such a
+// refusal.
 func explainRefusal(err error) error {
 	const notSupported = "0A000"
 	if code, _ := postgresCode(err); code == notSupported {
@@ -92,7 +96,8 @@ func explainRefusal(err error) error {
 	return err
 }
 
-// relatives are engines that answer like MySQL or PostgreSQL and lock otherwise.
+// relatives are engines that answer like MySQL or PostgreSQL but lock differently. Each is a word
+// in the version that the engine reports.
 var relatives = []string{
 	"tidb", "vitess", "planetscale", "oceanbase", "singlestore", "memsql", "dolt", "aurora-dsql",
 	"cockroach", "-yb-", "yugabyte", "redshift", "greenplum", "materialize", "risingwave", "questdb",
@@ -100,8 +105,7 @@ var relatives = []string{
 
 var mysqlVersion = regexp.MustCompile(`^[5-9]\.\d+\.\d+`)
 
-// serverOf returns the dialect of the server that calls itself version, nil for
-// one that is not known.
+// serverOf returns the dialect of the server that reports version, or nil for an unknown server.
 func serverOf(version string) *Dialect {
 	lower := strings.ToLower(version)
 	for _, other := range relatives {
@@ -120,9 +124,13 @@ func serverOf(version string) *Dialect {
 	return nil
 }
 
-// inCluster returns the dialect of the server d where it is one of a cluster with
-// several primaries: row locks are local to a node there, so that a guarded
-// transaction on one node and a change of leader on another could both commit.
+// inCluster asks whether a server of dialect d belongs to a cluster with several primaries. There
+// row locks are local to a node: a guarded transaction on one node and a change of leader on
+// another could both commit. It returns:
+//
+//   - Galera on a MariaDB Galera cluster
+//   - an error on any other cluster with several primaries
+//   - d otherwise
 func inCluster(ctx context.Context, q Queryer, d *Dialect) (*Dialect, error) {
 	const wsrepOn, singlePrimary = "wsrep_on", "group_replication_single_primary_mode"
 	value, err := settings(ctx, q, "VARIABLES", wsrepOn, singlePrimary)
@@ -143,7 +151,8 @@ func inCluster(ctx context.Context, q Queryer, d *Dialect) (*Dialect, error) {
 	return d, nil
 }
 
-// settings returns those of the server's VARIABLES or its STATUS, by name, that it knows.
+// settings returns values of the server's VARIABLES or STATUS (of says which). The keys are the
+// names in lower case. Names that the server does not know are absent.
 func settings(ctx context.Context, q Queryer, of string, names ...string) (values map[string]string, err error) {
 	ask := "'" + strings.Join(names, "', '") + "'"
 	rows, err := q.QueryContext(ctx, "SHOW GLOBAL "+of+" WHERE Variable_name IN ("+ask+")")

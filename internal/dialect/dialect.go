@@ -1,8 +1,7 @@
-// Package dialect is the one place where databases differ. A Dialect is a set
-// of facts (how to quote, which column types, what an error code means) plus the
-// one thing that is a protocol rather than a fact: how a guarded transaction is
-// kept from ending unnoticed ([Fence]). Statements are written where they are
-// used, out of these facts.
+// Package dialect is the one place where databases differ. A Dialect is a set of facts: how to
+// quote, which column types, what an error code means. One part is a protocol and not a fact: how a
+// guarded transaction is kept from ending unnoticed ([Fence]). Statements are composed of these
+// facts in the packages that use them.
 package dialect
 
 import (
@@ -25,46 +24,47 @@ type Dialect struct {
 	MaxIdentifier int
 	// Types are the column types for CREATE TABLE.
 	Types Types
-	// InsertNew begins and SkipExisting ends an INSERT that does nothing where a
-	// row with the same key exists; RowsAffected is then 0.
+	// InsertNew begins and SkipExisting ends an INSERT that does nothing if a row with the same key
+	// exists. RowsAffected is 0 then.
 	InsertNew, SkipExisting string
-	// BoundedWrite and BoundedDDL, put before a statement, bound how long it waits
-	// for locks on the server, also when its client has gone meanwhile.
+	// BoundedWrite and BoundedDDL are put before a statement. They bound how long it waits for
+	// locks on the server, even if its client has gone meanwhile.
 	BoundedWrite, BoundedDDL string
-	// Isolation is the level for transactions that first wait and then look.
+	// Isolation is the level for transactions that first wait for a lock and then read.
 	Isolation sql.IsolationLevel
 	// TableOptions ends a CREATE TABLE.
 	TableOptions string
-	// KeysInTable: a CREATE TABLE takes the table's unique keys, too, at no round trip more.
+	// KeysInTable: CREATE TABLE creates the table's unique keys too, which saves round trips.
 	KeysInTable bool
-	// Schema, where it is not "", is the one in which all tables of elections stand.
+	// Schema is the one schema of all election tables. "": a table's name needs no such schema.
 	Schema string
-	// UpdateMany goes on a WITH renewal, a relation of new rows. It finds each of them in a quoted table
-	// by its name and place, and replaces it if its version is still what the renewal's column "was"
-	// says. It returns the name and place of each row that it has replaced, and passes over rows that are
-	// locked. Nil: no statement can tell which rows it has changed.
+	// UpdateMany returns an UPDATE that continues a statement beginning with WITH renewal. Renewal
+	// is a relation of new rows. The UPDATE finds each of their rows in the quoted table by its
+	// name and place. It replaces the row if the row's version still equals the column "was" of the
+	// renewal. It passes over locked rows. It returns the name and place of each replaced row. Nil:
+	// no statement of the engine can tell which rows it has changed.
 	UpdateMany func(table string, c Columns) string
-	// RingsItself: changes of leader are pushed to listeners by their transaction.
+	// RingsItself: the transaction of a change of leader itself notifies the listeners.
 	RingsItself bool
-	// Stripes is how many guard stripes an election has: rows that change with the
-	// leader row, of which a guarded transaction writes one. 0: it locks the leader
-	// row.
+	// Stripes is the number of guard stripes of an election. Guard stripes are rows that change
+	// with the leader row; a guarded transaction writes one of them. 0: a guarded transaction locks
+	// the leader row.
 	Stripes int
-	// Savepoint, where it is not "", is to be set when a transaction begins and released
-	// before it is committed: the release fails, with class Retry by way of Torn, if the
-	// transaction has ended meanwhile and nobody was told.
+	// Savepoint names a savepoint, for an engine that may roll a transaction back without an error.
+	// It is set when a transaction begins and released before the COMMIT. If the transaction has
+	// ended meanwhile, the release fails, and Torn gives its error the class Retry. "": not needed.
 	Savepoint string
-	// OneWriter: there is one lock for all that write, it has no queue, and whoever asks more
+	// OneWriter: all writers share one lock. The lock has no queue: the process that asks more
 	// often gets it.
 	OneWriter bool
 	// Examination asks whether a database is fit for elections.
 	Examination Examination
 
-	written     func(id string, number int64, texts []Text) (expression string, args []any) // nil: a session keeps what it is given
-	inlineReads bool                                                                        // what Fresh returns is one text: parameters would cost a round trip
-	freshRead   string                                                                      // and begins so
+	written     func(id string, number int64, texts []Text) (expression string, args []any) // nil: a session stores values as they are given
+	inlineReads bool                                                                        // Fresh writes its arguments into the text: parameters would cost a round trip
+	freshRead   string                                                                      // with inlineReads, the text of Fresh begins with this
 	quote       string
-	checkName   func(string) error // nil: no rules of its own
+	checkName   func(string) error // nil: the engine has no further rules
 	placeholder func(n int) string
 	byteEqual   func(column, placeholder string) string
 	classify    func(error) Class
@@ -72,7 +72,7 @@ type Dialect struct {
 	look        string // see Look
 	identity    func(database string) (string, error)
 	direct      bool // the driver's connections take pgx's options, see Args
-	unsure      bool // its name says too little, see CheckLocks
+	unsure      bool // the reported version may be another engine's, see CheckLocks
 	admit       func(ctx context.Context, db *sql.DB, conn *sql.Conn) error
 	fence       func(ctx context.Context, conn *sql.Conn, identity string) (Fence, error)
 	hold        func(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error)
@@ -86,7 +86,7 @@ type Dialect struct {
 	transact    func(context.Context, *sql.Conn, Transaction) error
 }
 
-// Types are column types, each able to hold what its name says on every row.
+// Types are column types. On every engine each can hold the values that its line describes.
 type Types struct {
 	Integer string // 64 bits, signed
 	Text    string // at most 255 bytes, comparable
@@ -94,13 +94,13 @@ type Types struct {
 	Long    string // text of any length up to the engine's limit, at least 1 MB
 }
 
-// Columns are those of a table whose rows are found by a name and an integer place.
+// Columns names the columns of a table whose rows are found by a name and an integer place.
 type Columns struct {
 	ID, Name, Place, Version string
-	Others                   []string // that a new row replaces, beside its version
+	Others                   []string // further columns that a new row replaces, beside Version
 }
 
-// assignments of the columns that a new row replaces, out of r.
+// assignments is a SET list: each column that a new row replaces gets its value from r.
 func (c Columns) assignments() string {
 	set := c.Version + " = r." + c.Version
 	for _, column := range c.Others {
@@ -114,7 +114,7 @@ func (d *Dialect) Quote(name string) string {
 	return d.quote + strings.ReplaceAll(name, d.quote, d.quote+d.quote) + d.quote
 }
 
-// Table quotes the name of a table, with its schema where that is the same for all.
+// Table quotes the name of a table, with d.Schema before it if that is not empty.
 func (d *Dialect) Table(name string) string {
 	if d.Schema == "" {
 		return d.Quote(name)
@@ -122,7 +122,7 @@ func (d *Dialect) Table(name string) string {
 	return d.Quote(d.Schema) + "." + d.Quote(name)
 }
 
-// CheckIdentifier returns an error naming the rule that name breaks, if any.
+// CheckIdentifier returns an error that names the rule which name breaks, or nil.
 func (d *Dialect) CheckIdentifier(name string) error {
 	switch {
 	case name == "":
@@ -139,8 +139,8 @@ func (d *Dialect) CheckIdentifier(name string) error {
 	return nil
 }
 
-// Rebind rewrites the question marks of query, which must not stand inside
-// literals or quoted names, into the engine's placeholders.
+// Rebind replaces the question marks of query by the engine's placeholders. No question mark may
+// stand inside a literal or a quoted name.
 func (d *Dialect) Rebind(query string) string {
 	var b strings.Builder
 	for n := 1; ; n++ {
@@ -154,8 +154,9 @@ func (d *Dialect) Rebind(query string) string {
 	}
 }
 
-// Fresh is a SELECT, with question marks for args, that sees all that was committed
-// before, through whatever node. What it returns may hold no question mark any more.
+// Fresh returns a SELECT, and its arguments, that sees everything committed before, even through
+// another node. Query has question marks for args. The returned text may have the values in their
+// place.
 func (d *Dialect) Fresh(query string, args ...any) (string, []any) {
 	if !d.inlineReads {
 		return query, d.Args(args...)
@@ -163,8 +164,8 @@ func (d *Dialect) Fresh(query string, args ...any) (string, []any) {
 	return d.freshRead + inline(query, args, mysqlLiteral), nil
 }
 
-// Args are the arguments of a statement that is to take one round trip, also on a
-// connection that has not seen it before.
+// Args returns args, completed for a statement that takes one round trip even on a connection that
+// has not seen it before.
 func (d *Dialect) Args(args ...any) []any {
 	if !d.direct {
 		return args
@@ -176,17 +177,18 @@ func (d *Dialect) Args(args ...any) []any {
 // byte, whatever the column's collation.
 func (d *Dialect) ByteEqual(column string) string { return d.byteEqual(column, "?") }
 
-// Text is what a column of a row is to hold.
+// Text is a value that a column of a row shall hold.
 type Text struct {
 	Column string
 	Value  any
-	Bytes  bool // it holds bytes, in whatever character set the session is
+	Bytes  bool // the column holds bytes: the session's character set does not matter
 }
 
-// Written is an expression, with question marks for args, for a number in a row that is written, whose
-// key is the integer column id. The texts must be assigned before it in the same statement. Where
-// a session may cut a value that has no room in its column, or replace characters that
-// have none, the statement fails then, and NoRoom is true of its error.
+// Written returns an expression for a number that a statement writes into a row, with question
+// marks for args. The row's key is the integer column id. The statement must assign the texts
+// before the number. Some sessions cut a value that is too long for its column, or replace
+// characters that the column cannot hold. On such an engine the expression then makes the statement
+// fail, and NoRoom is true of the error.
 func (d *Dialect) Written(id string, number int64, texts ...Text) (expression string, args []any) {
 	if d.written == nil {
 		return "?", []any{number}
@@ -198,9 +200,10 @@ func (d *Dialect) Written(id string, number int64, texts ...Text) (expression st
 // nothing of the transaction was or will be applied.
 func (d *Dialect) RolledBack(err error) bool { return d.rolledBack(err) }
 
-// Hasten makes the waits of conn's statements for locks short, where the session's own
-// settings may make them long. Restore, to be called also after an error, undoes that. If it fails, conn is not
-// for the pool any more: see Discard, which waits for a transaction that is open on it.
+// Hasten shortens the waits of conn's statements for locks, on an engine whose session settings may
+// make them long. The caller calls restore to undo this, even after an error. If restore fails,
+// conn must not return to the pool: the caller passes it to Discard, which waits for an open
+// transaction on it.
 func (d *Dialect) Hasten(ctx context.Context, conn *sql.Conn) (restore func() error, err error) {
 	if d.hasten == nil {
 		return func() error { return nil }, nil
@@ -208,8 +211,8 @@ func (d *Dialect) Hasten(ctx context.Context, conn *sql.Conn) (restore func() er
 	return d.hasten(ctx, conn)
 }
 
-// Admit returns an error if db, of which conn is a connection, must not be used beside
-// another handle of this process.
+// Admit returns an error if this process has another handle beside which db must not be used. Conn
+// is a connection of db.
 func (d *Dialect) Admit(ctx context.Context, db *sql.DB, conn *sql.Conn) error {
 	if d.admit == nil {
 		return nil
@@ -217,8 +220,8 @@ func (d *Dialect) Admit(ctx context.Context, db *sql.DB, conn *sql.Conn) error {
 	return d.admit(ctx, db, conn)
 }
 
-// Fence prepares conn, to the database of that identity, for one guarded
-// transaction. It runs no statement where the engine can do without.
+// Fence prepares conn for one guarded transaction. Identity is that of conn's database. Fence sends
+// a statement only if the engine needs one.
 func (d *Dialect) Fence(ctx context.Context, conn *sql.Conn, identity string) (Fence, error) {
 	return d.fence(ctx, conn, identity)
 }

@@ -113,7 +113,7 @@ func TestClassifyLocks(t *testing.T) {
 			require.NoError(t, reader.QueryRow("SELECT COUNT(*) FROM t").Scan(new(int)))
 			_, err = db.Exec("INSERT INTO t VALUES (1)")
 			require.NoError(t, err)
-			_, err = reader.Exec("INSERT INTO t VALUES (2)") // on a snapshot of the past
+			_, err = reader.Exec("INSERT INTO t VALUES (2)") // its snapshot is older than the other write
 			require.Error(t, err)
 			assert.Equal(t, Retry, Classify(err), "%v", err)
 			assert.True(t, SQLite().RolledBack(err))

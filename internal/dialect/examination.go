@@ -2,31 +2,30 @@ package dialect
 
 import "strings"
 
-// Examination is how an engine is asked about what elections depend on.
+// Examination holds the queries that ask an engine about what elections depend on.
 type Examination struct {
-	// Version names the server's version, as one text.
+	// Version is a query for the server's version, as one text.
 	Version string
-	// Now returns the server's clock in microseconds since 1970, at the moment of
-	// the call; "" where it is this machine's.
+	// Now is a query for the server's clock in microseconds since 1970, at the moment of the call.
+	// "": the clock is this machine's.
 	Now string
-	// Session names the server's session as one text; "" where there are none.
+	// Session is a query for the server's session, as one text. "": the engine has no sessions.
 	Session string
-	// Pooled is what to do about a pooler that lends sessions by the transaction.
+	// Pooled says what to do about a pooler that lends a session for one transaction at a time.
 	Pooled string
-	// Conditions are what the promises need, and no statement of ours can bring about.
+	// Conditions are needed for the promises, and no statement of the library can bring them about.
 	Conditions []Condition
-	// Hung is asked inside a guarded transaction: whether the server would end it if
-	// its client said nothing any more. Without a Query where there is no server.
+	// Hung is asked inside a guarded transaction: would the server end the transaction if its
+	// client fell silent? Without a server its Query is empty.
 	Hung Condition
-	// Opener is about who opens the database's files.
+	// Opener is the check for a second library that opens the database's files.
 	Opener Opener
 }
 
-// Opener is what is bad about a process in which more than one library opens a database's
-// files.
+// Opener describes a check: in one process, only one library may open a database's files.
 type Opener struct {
-	Name string // of the check; "" where it makes no difference
-	// Suffix, after the database file's name, names a file that one library opens once.
+	Name string // of the check; "": the engine needs no such check
+	// Suffix, appended to the database file's name, names a file that each library opens once.
 	Suffix    string
 	Means, Do string // as in Condition
 }
@@ -34,14 +33,15 @@ type Opener struct {
 // Condition is a setting or a state of a server, a session or a file.
 type Condition struct {
 	Name string // what it is about
-	// Query returns one row: what is seen, as text, and 1 where that is as it should
-	// be, 0 where it is not, NULL where this user cannot see it. No row: the
+	// Query returns one row of two columns. The first is what is seen, as text. The second is 1 if
+	// this is as it should be, 0 if it is not, NULL if this user cannot see it. No row: the
 	// condition does not apply.
 	Query string
-	// Grave: where it does not hold, no election is possible, or a promise is broken
-	// by the crash of one machine. Else it takes more than that, or costs only time.
+	// Grave: if the condition does not hold, no election is possible, or the crash of one machine
+	// breaks a promise. Not grave: breaking a promise takes more than one crash, or only time is
+	// lost.
 	Grave bool
-	// Means and Do tell what follows where it does not hold, and what helps.
+	// Means says what follows if the condition does not hold. Do says what helps.
 	Means, Do string
 }
 
@@ -50,12 +50,12 @@ const (
 	hungMeans = "A client that has stopped inside a guarded transaction keeps the leader from being changed until its connection ends."
 )
 
-// guardTimeout is the library's default, in words: settings below it cut guarded
+// guardTimeout is the library's default guard timeout, in words. Settings below it cut guarded
 // transactions short.
 const guardTimeout = "10 s, the guard timeout"
 
-// LostSession reports whether err says that what a connection prepared is not in its
-// session, or that another's is: so they are lent.
+// LostSession reports whether err shows that sessions are lent out: a statement that the connection
+// prepared is missing from its session, or another client's statement is there.
 func LostSession(err error) bool {
 	const exists, missing, unknownHandler = "42P05", "26000", 1243
 	code, _ := postgresCode(err)
@@ -63,7 +63,8 @@ func LostSession(err error) bool {
 	return code == exists || code == missing || number == unknownHandler
 }
 
-// DatabaseFile is the path in the identity of a database that is a file.
+// DatabaseFile returns the path in the identity of a database that is a file. For any other
+// identity ok is false.
 func DatabaseFile(identity string) (path string, ok bool) {
 	path, ok = strings.CutPrefix(identity, "sqlite:")
 	return path, ok && !strings.HasPrefix(path, ":memory:")

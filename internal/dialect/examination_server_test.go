@@ -10,8 +10,7 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// What MySQL is asked, MariaDB understands, too; there is no other server here to
-// try it on.
+// MariaDB understands the questions for MySQL, too. No MySQL server is here to try them on.
 func TestExaminationOfMySQL(t *testing.T) {
 	t.Parallel()
 	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {

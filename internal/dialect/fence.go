@@ -13,61 +13,67 @@ import (
 // ErrEnded is returned by Fence.Commit when there is nothing left to commit.
 var ErrEnded = errors.New("the transaction has ended")
 
-// Claim is what a guarded transaction holds in place: a row, as it is.
+// Claim is what a guarded transaction is held to: a row satisfies a condition, and stays as it is
+// until the transaction ends.
 type Claim struct {
 	Table string // quoted
-	// Name tells what is claimed from everything else that is guarded in the table. It may be empty.
+	// Name tells the claim from everything else that is guarded in the table. It may be empty.
 	Name string
-	// Where, with question marks for Args, selects the row if it holds what is claimed, and nothing
-	// otherwise. Where the dialect has stripes, it selects one of them.
+	// Where selects the row if the claim holds, and nothing otherwise. It has question marks for
+	// Args. If the dialect has stripes, it selects one of them.
 	Where string
 	Args  []any // each a string, an int or an int64
-	// Mark is a column of the row, for text, which a guarded transaction may write. Nobody else reads it.
+	// Mark is a text column of the row. A guarded transaction may write it, and only fences read
+	// it.
 	Mark string
-	// Gate selects the gate row, where the dialect has stripes. Its Mark is empty while the gate is open.
+	// Gate selects the gate row, if the dialect has stripes. The gate is open while its Mark is
+	// empty.
 	Gate     string
 	GateArgs []any
-	// Timeout bounds how long the server keeps a transaction whose client says
-	// nothing, where it can.
+	// Timeout bounds how long the server keeps a transaction whose client says nothing, if the
+	// server can do so.
 	Timeout time.Duration
 }
 
-// A Fence watches over one guarded transaction on a pinned connection: nothing
-// may be committed there but by Commit, while the transaction that took the guard
-// is still open. Begin, Hold, one of Commit and Rollback, and Lift are called in this
-// order, Lift always, the others if the transaction gets that far. Until Lift the fence
-// stands also for what follows the transaction on the connection.
+// A Fence watches over one guarded transaction on a pinned connection. Only Commit can commit
+// there, and only while the transaction that took the guard is still open.
+//
+// The calls come in this order: Begin, Hold, then Commit or Rollback, then Lift. Lift is always
+// called, the others if the transaction gets that far. Until Lift, the fence also holds for
+// statements that follow the transaction on the connection.
 type Fence interface {
-	// Begin begins the transaction, on the pinned connection. An error wrapping
-	// driver.ErrBadConn means that the connection was dead already.
+	// Begin begins the transaction on the pinned connection. An error that wraps driver.ErrBadConn
+	// means that the connection was dead already.
 	Begin(ctx context.Context) (*Txn, error)
-	// Hold takes the guard, as the transaction's first statement, and reports
-	// whether the claim holds: then it goes on to hold until the transaction ends.
+	// Hold takes the guard as the transaction's first statement, and reports whether the claim
+	// holds. If it holds, it goes on to hold until the transaction ends.
 	Hold(ctx context.Context, tx *sql.Tx, claim Claim) (held bool, err error)
-	// Commit commits the transaction that took the guard, or returns ErrEnded if
-	// that is not the one still open. An error wrapping ErrUncertain means that it
-	// may be committed. It gives up when ctx, and the ctx of tx, end. For database/sql
-	// tx may go on: see Txn.End.
+	// Commit commits the transaction that took the guard. If that transaction is no longer open,
+	// Commit returns ErrEnded. An error that wraps ErrUncertain means that the transaction may be
+	// committed. Commit gives up when ctx and the ctx of tx have ended. To database/sql tx may
+	// still be open then: see Txn.End.
 	Commit(ctx context.Context, tx *Txn) error
 	// Rollback ends the transaction. It gives up like Commit.
 	Rollback(ctx context.Context, tx *Txn) error
-	// Ended reports what is known, without a statement, of an early end.
+	// Ended reports whether the transaction is known to have ended early. It sends no statement.
 	Ended() bool
-	// Lift makes the connection as it was, once the transaction is over. With
-	// discard, or if that fails, the connection is closed instead of going back
-	// to the pool (unless closing it would drop the database). Where Txn.End does not know
-	// of the transaction's end, discard must be true.
+	// Lift restores the connection, once the transaction is over. With discard, or if restoring
+	// fails, Lift closes the connection instead (unless closing it would drop the database).
+	// Discard must be true if Txn.End does not know that the transaction is over.
 	Lift(discard bool) error
 }
 
-// Hold takes a claim in a transaction of the caller's, and reports whether it holds. Then nobody can change
-// the row until tx has ended: what tx has written when it commits was written while the claim held.
-// There is no [Fence]: if the transaction ends early, by whatever means, the caller's later
-// statements are not held to anything. Claim.Timeout and Gate are not used. Hold waits, until ctx ends, for
-// whoever changes the row. An error leaves tx to be rolled back.
+// Hold takes a claim in a transaction of the caller's own, and reports whether the claim holds. If
+// it holds, no other transaction can change the row until tx has ended: whatever tx writes is
+// committed while the claim holds. There is no [Fence]: if tx ends early, by whatever means,
+// nothing guards the caller's later statements. Hold does not use Claim.Timeout and Claim.Gate.
+// Until ctx ends, it waits for other transactions that change the row. After an error the caller
+// must roll tx back.
 //
-// At REPEATABLE READ and above, a row that has changed since tx began is an error of class Retry on
-// PostgreSQL, as is a transaction on SQLite that has read before others wrote.
+// In two cases the error is of class Retry:
+//
+//   - PostgreSQL, at REPEATABLE READ and above: the row has changed since tx began.
+//   - SQLite: tx has read before another transaction wrote.
 func (d *Dialect) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	return d.hold(ctx, tx, c)
 }
@@ -81,24 +87,24 @@ func wrote(result sql.Result, err error) (bool, error) {
 	return n > 0, err
 }
 
-// ErrUncertain is wrapped by errors of Fence.Commit after which the transaction
-// may have been committed.
+// ErrUncertain is wrapped by an error of Fence.Commit after which the transaction may have been
+// committed.
 var ErrUncertain = errors.New("the outcome is not known")
 
-// guardToken is the text that a write of a guard stripe leaves in it: another one each
-// time. It is JSON, as is everything in that column.
+// guardToken is the text that a write of a guard stripe leaves in it. Each write has a token of its
+// own. The text is JSON, like everything in that column.
 func guardToken(token string) string { return `{"guard":"` + token + `"}` }
 
 // GuardToken returns a new text for a guard stripe.
 func GuardToken() string { return guardToken(fmt.Sprintf("%x", rand.Uint64())) }
 
-// errTorn means that a transaction ended before its time.
+// errTorn means that the server has rolled a transaction back before its COMMIT.
 var errTorn = errors.New("the transaction was rolled back under way")
 
 // Torn is the error of a transaction whose savepoint could not be released.
 func Torn(err error) error { return fmt.Errorf("%w: %w", errTorn, err) }
 
-// uncertain marks the error of a COMMIT that was sent.
+// uncertain marks the error of a COMMIT that was sent, unless the error proves a rollback.
 func uncertain(err error, rolledBack func(error) bool) error {
 	if err == nil || rolledBack(err) {
 		return err
@@ -106,12 +112,12 @@ func uncertain(err error, rolledBack func(error) bool) error {
 	return fmt.Errorf("%w: %w", ErrUncertain, err)
 }
 
-// liftTimeout bounds a statement that restores a connection: it waits for no
-// lock, so only a dead server takes longer.
+// liftTimeout bounds a statement that restores a connection. The statement waits for no lock, so
+// only a dead server takes longer.
 const liftTimeout = 2 * time.Second
 
-// restore runs a statement that makes conn as it was, or closes it. The caller's
-// ctx may be over, so it has one of its own.
+// restore runs statements that restore conn. With discard, or if a statement fails, it closes conn.
+// It has a ctx of its own, because the caller's ctx may be over.
 func restore(conn *sql.Conn, discard bool, statements ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), liftTimeout)
 	defer cancel()
@@ -125,8 +131,8 @@ func restore(conn *sql.Conn, discard bool, statements ...string) error {
 		return nil
 	}
 	err := rawUnlessClosed(conn, func(dc any) error {
-		// Where database/sql has its connections from another pool, that one would
-		// be given back what is closed here.
+		// database/sql may have its connections from another pool. What it closes then goes back to
+		// that pool, so the connection is closed here first.
 		if pg, ok := pgxOf(dc); ok {
 			_ = pg.Close(ctx)
 		}
@@ -138,16 +144,17 @@ func restore(conn *sql.Conn, discard bool, statements ...string) error {
 	return err
 }
 
-// Prepare makes conn fit for one change of leader that may wait for locks and
-// be idle for as long as wait; restore, called when the transaction is over,
-// makes it as it was or closes it. Nil: no connection needs to be pinned.
+// Prepare returns a function that makes conn fit for one change of leader. The change may wait for
+// locks, and be idle, for as long as wait. Restore is called when the transaction is over: it
+// restores conn or closes it. Nil: no connection needs to be pinned.
 func (d *Dialect) Prepare() func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error) {
 	return d.prepare
 }
 
-// Gate is the first statement of a transaction that changes what is claimed under name in the quoted
-// table. It waits for the guarded transactions on it where row locks alone would let them pass for
-// ever, and bounds the transaction's waits on the server.
+// Gate runs the first statement of a transaction that changes what is claimed under name in the
+// quoted table. It bounds the transaction's waits on the server. On an engine where overlapping
+// guarded transactions would keep the row locked for ever, it also waits for the guarded
+// transactions under way. Later ones then wait for the transaction.
 func (d *Dialect) Gate(ctx context.Context, tx *sql.Tx, table, name string, wait time.Duration) error {
 	if d.gate == nil {
 		return nil
@@ -155,8 +162,8 @@ func (d *Dialect) Gate(ctx context.Context, tx *sql.Tx, table, name string, wait
 	return d.gate(ctx, tx, table, name, wait)
 }
 
-// Bound is the first statement of any other transaction that is made without Prepare:
-// it bounds the transaction's waits on the server, also for its client. (Gate does, too.)
+// Bound runs the first statement of a transaction that has neither Prepare nor Gate. It bounds the
+// transaction's waits on the server, including the wait for its client, as Gate does.
 func (d *Dialect) Bound(ctx context.Context, tx *sql.Tx, wait time.Duration) error {
 	if d.bounds == nil {
 		return nil

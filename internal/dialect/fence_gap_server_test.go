@@ -16,14 +16,14 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// What a goroutine that the guarded function left behind can do between any two
-// statements that end the transaction.
+// A goroutine that the guarded function left behind can send statements between any two statements
+// that end the transaction.
 
 // gaps is a driver whose connections let a test in before each statement.
 type gaps struct {
 	driver driver.Driver
 	dsn    string
-	before func(run func(query string) error) // nil: nothing
+	before func(run func(query string) error) // nil: no statement is let in
 }
 
 func (g *gaps) Driver() driver.Driver { return g.driver }
@@ -36,7 +36,7 @@ func (g *gaps) Connect(context.Context) (driver.Conn, error) {
 	return gapConn{conn.(wholeConn), g}, nil
 }
 
-// wholeConn is what the servers' drivers' connections offer.
+// wholeConn is what the connections of the servers' drivers offer.
 type wholeConn interface {
 	driver.Conn
 	driver.ConnBeginTx
@@ -55,7 +55,7 @@ type gapConn struct {
 func (c gapConn) gap() {
 	if c.gaps.before != nil {
 		c.gaps.before(func(query string) error {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // no lock is waited for longer
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // bounds the waits for locks
 			defer cancel()
 			_, err := c.wholeConn.ExecContext(ctx, query, nil)
 			return err
@@ -83,7 +83,7 @@ func (t gapTx) Commit() error {
 	return t.Tx.Commit()
 }
 
-// slip is one thing slipped in.
+// slip is one statement, or one event, that is slipped in.
 type slip struct {
 	name string
 	run  func(t *testing.T, db *dbtest.Database, run func(query string) error)
@@ -92,7 +92,7 @@ type slip struct {
 func slips(engine string) []slip {
 	all := []slip{{"deadlock", lose}}
 	if engine == "postgres" {
-		all = nil // as an error ends the transaction there, see below
+		all = nil // an error ends the transaction there: "nonsense" below stands for it
 	}
 	for _, statement := range []string{"nonsense", "COMMIT", "ROLLBACK", "CREATE TABLE IF NOT EXISTS y (n INTEGER)"} {
 		all = append(all, slip{statement, func(_ *testing.T, _ *dbtest.Database, run func(string) error) { _ = run(statement) }})
@@ -116,13 +116,13 @@ func lose(t *testing.T, db *dbtest.Database, run func(query string) error) {
 		freed <- err
 	}()
 	if err := run("INSERT INTO x VALUES (11)"); dialect.Classify(err) != dialect.Retry {
-		cancel() // it has not come to that
+		cancel() // there was no deadlock
 	}
 	<-freed
 }
 
-// empty deletes what a round has left. The loser of its deadlock may not have gone
-// yet, and be in the way.
+// empty deletes what a round has left. The loser of its deadlock may still hold its locks and be in
+// the way.
 func empty(t *testing.T, db *sql.DB) {
 	t.Helper()
 	_, err := db.Exec("DELETE FROM x")
@@ -132,8 +132,8 @@ func empty(t *testing.T, db *sql.DB) {
 	require.NoError(t, err)
 }
 
-// Whatever is slipped in, and wherever: what is written after another leads is not
-// committed, and a COMMIT is acknowledged only if the transaction was committed.
+// Whatever is slipped in, and wherever, two things hold. What is written after another member leads
+// is not committed. A COMMIT is acknowledged only if the transaction was committed.
 func TestNothingSlipsIntoACommit(t *testing.T) {
 	t.Parallel()
 	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {
@@ -147,7 +147,7 @@ func TestNothingSlipsIntoACommit(t *testing.T) {
 			dbtest.Exec(t, other, "INSERT INTO l VALUES (2, 'a')")
 			dbtest.Exec(t, other, "CREATE TABLE x (n INTEGER PRIMARY KEY)")
 			for _, s := range slips(db.Engine) {
-				// First nowhere, to count the statements.
+				// The first round slips nothing in: it counts the statements.
 				for at, sent, statements := -1, 0, 1; at < statements; at, sent = at+1, 0 {
 					dbtest.Exec(t, other, "UPDATE l SET leader_id = 'a'")
 					empty(t, other)

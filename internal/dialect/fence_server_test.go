@@ -13,8 +13,8 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// fences are those for the servers of this kind: on MariaDB also the one for
-// MySQL, which sends plain statements and works there too.
+// fences are the dialects to test on a server of this kind. On MariaDB this includes MySQL's
+// dialect, whose plain statements work there too.
 func fences(db *dbtest.Database) map[string]*dialect.Dialect {
 	if db.Engine == "postgres" {
 		return map[string]*dialect.Dialect{"postgres": dialect.PostgreSQL()}
@@ -22,7 +22,7 @@ func fences(db *dbtest.Database) map[string]*dialect.Dialect {
 	return map[string]*dialect.Dialect{"mysql": dialect.MySQL(), "mariadb": dialect.MariaDB()}
 }
 
-// guardedTx is what the library does, by hand.
+// guardedTx does by hand what the library does.
 type guardedTx struct {
 	conn  *sql.Conn
 	tx    *dialect.Txn
@@ -38,7 +38,7 @@ func begin(t *testing.T, d *dialect.Dialect, handle *sql.DB, leader string) guar
 	require.NoError(t, err)
 	tx, err := fence.Begin(t.Context())
 	require.NoError(t, err)
-	t.Cleanup(func() { // if the test has not come to its end: what it holds would block the schema's end
+	t.Cleanup(func() { // a test that fails early would hold locks, and block the drop of the schema
 		_ = tx.Rollback()
 		_ = fence.Lift(true)
 		_ = conn.Close()
@@ -103,7 +103,7 @@ func requireFences(t *testing.T, db *dbtest.Database) {
 
 		for _, end := range []string{"COMMIT", "ROLLBACK"} {
 			g = begin(t, d, handle, "a")
-			if _, err = g.tx.Exec(end); err == nil { // some refuse it
+			if _, err = g.tx.Exec(end); err == nil { // some engines refuse it
 				assert.Error(t, insert(g.tx.Tx, "2"), "%s: a write after a raw %s", name, end)
 				require.ErrorIs(t, g.fence.Commit(t.Context(), g.tx), dialect.ErrEnded, name)
 			}
@@ -112,7 +112,7 @@ func requireFences(t *testing.T, db *dbtest.Database) {
 		dbtest.Exec(t, handle, "INSERT INTO x VALUES (3)")
 		require.Equal(t, 2, dbtest.Count(t, other, "x"), "%s: the session is as it was", name)
 		if db.Direct != nil {
-			continue // it has none of its own
+			continue // behind a pooler the connection has no session of its own
 		}
 		readOnly := "SET SESSION TRANSACTION READ ONLY"
 		if db.Engine == "postgres" {
@@ -126,8 +126,8 @@ func requireFences(t *testing.T, db *dbtest.Database) {
 	}
 }
 
-// What a fence has restored once is the session's own: another Lift, which finds none of what the
-// fence remembers in the session, changes nothing. (PostgreSQL's closes the connection then.)
+// After Lift the session is the caller's own. A second Lift finds nothing that the fence remembers
+// in the session, and changes nothing. (On PostgreSQL it closes the connection.)
 func TestLiftTwice(t *testing.T) {
 	t.Parallel()
 	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {

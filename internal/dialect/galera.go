@@ -11,36 +11,35 @@ import (
 
 const nameGalera = "MariaDB Galera Cluster"
 
-// Galera describes a node of a MariaDB Galera cluster. Its locks are local to the
-// node, and a transaction is checked against those of other nodes only when it
-// commits, and only by the rows that it has written: of two transactions that write
-// the same row, without the later one having seen the earlier one's, the later in
-// the cluster's one order of commits is rolled back, on every node alike.
+// Galera describes a node of a MariaDB Galera cluster. Locks are local to the node. A transaction
+// meets those of other nodes only when it commits, and only in the rows that it has written. The
+// cluster has one order of commits. If two transactions write the same row, and the later one in
+// this order has not seen the earlier one, the later one is rolled back, on every node alike.
 //
-// So the guard is a row that is written. The invariant, from which all follows:
+// So the guard is a row that is written. All else follows from this invariant:
 //
-//   - Every guard stripe holds what the leader row holds, at each point of the order
-//     of commits. Whoever writes one of them writes them all, in one transaction: a
-//     change of leader, and whoever adds stripes that are missing.
+//   - At each point of the order of commits, every guard stripe holds the reign that the leader row
+//     holds. A transaction that writes the reign of one of these rows writes all of them: a change
+//     of leader does so, and the mending of missing stripes.
 //   - A guarded transaction has written a stripe that held the reign it is held to.
 //
-// A guarded transaction and a change of leader have the same stripe written, then: if
-// the change comes first in the order, either the guarded transaction has seen it,
-// and found another reign in its stripe, or it does not commit.
+// So a guarded transaction and a change of leader write the same stripe. If the change comes first
+// in the order, one of two things happens. Either the guarded transaction has seen the change: then
+// it has found another reign in its stripe. Or it has not seen it: then it is not committed.
 func Galera() *Dialect {
 	d := MariaDB()
 	d.Name = nameGalera
 	d.Stripes = 16
-	// Else a node reads, and compares, what it has applied so far. (Prepared, a read is
-	// refused for another reason than that the node has no part in its cluster, if that is so.)
+	// Without wsrep_sync_wait a node reads and compares what it has applied so far. (Reads are not
+	// prepared. On a node that is cut off from its cluster, a prepared read is refused with an
+	// error that does not name this reason.)
 	d.freshRead = "SET STATEMENT wsrep_sync_wait=1 FOR "
 	d.BoundedWrite = strings.Replace(d.BoundedWrite, " FOR ", ", wsrep_sync_wait=3 FOR ", 1)
-	// A server of this kind can lose the news of a conflict in a prepared SELECT: the
-	// transaction is rolled back, and its later statements are another one, with no
-	// error anywhere.
+	// Such a server can lose the news of a conflict in a prepared SELECT. It rolls the transaction
+	// back, the later statements form another transaction, and no statement fails.
 	d.Savepoint = "election_whole"
 	d.prepare = prepareGalera
-	d.transact = nil // a conflict is looked for before the COMMIT
+	d.transact = nil // the savepoint must tell of a conflict before the COMMIT is sent
 	d.look = lookMySQL(`
 		WHEN @@wsrep_on = 0 THEN 'wsrep_on must be ON: else nothing that is written reaches the other nodes'
 		WHEN @@wsrep_dirty_reads = 1 THEN 'wsrep_dirty_reads must be OFF: else a node that is cut off answers with the past'`)
@@ -48,7 +47,7 @@ func Galera() *Dialect {
 		return &galeraFence{conn: conn}, nil
 	}
 	d.hold = holdGalera
-	// GET_LOCK is local to a node: whoever waits on another one finds it free.
+	// GET_LOCK is local to a node: a listener on another node finds the lock free.
 	d.holdingLock = nil
 	d.listen = func(_ context.Context, _ *sql.DB, conn *sql.Conn) (Listener, error) {
 		return &mysqlListener{conn: conn, polls: true}, nil
@@ -56,10 +55,13 @@ func Galera() *Dialect {
 	return d
 }
 
-// prepareGalera is prepareMariaDB, and more. It waits until the node has caught up, which
-// a node does not do within a transaction. (The first two statements fail on one that is
-// cut off; the wait says something else then.) It turns autocommit off, so that
-// what follows a transaction that was rolled back under way is not committed.
+// prepareGalera is prepareMariaDB, and does two more things:
+//
+//   - It waits until the node has caught up. Within a transaction a node does not wait. START
+//     TRANSACTION and ROLLBACK come first: on a node that is cut off they fail with the right
+//     error, and the wait fails with another one.
+//   - It turns autocommit off. If the transaction is rolled back under way, what follows it is not
+//     committed.
 func prepareGalera(ctx context.Context, conn *sql.Conn, wait time.Duration) (func() error, error) {
 	bounds, err := prepareMariaDB(ctx, conn, wait)
 	if err == nil {
@@ -72,8 +74,7 @@ func prepareGalera(ctx context.Context, conn *sql.Conn, wait time.Duration) (fun
 	}, err
 }
 
-// checkNode returns an error that says why this node can neither be read nor written,
-// if it cannot.
+// checkNode returns an error if this node can be neither read nor written. The error says why.
 func checkNode(ctx context.Context, q Queryer) error {
 	status, err := settings(ctx, q, "STATUS", "wsrep_cluster_status", "wsrep_ready")
 	if err != nil {
@@ -87,7 +88,7 @@ func checkNode(ctx context.Context, q Queryer) error {
 	return nil
 }
 
-// mysqlNodeNotReady is what a node answers to nearly everything while that is so.
+// mysqlNodeNotReady is the error with which such a node answers nearly every statement.
 const mysqlNodeNotReady = 1047
 
 var errNotPrimary = errors.New("this node is not in the primary component of its Galera cluster, or has not caught up with it")

@@ -9,36 +9,40 @@ import (
 	"time"
 )
 
-// galeraFence keeps a guarded transaction whole on a Galera cluster, which has no XA
-// (see mysqlFence). A conflict, a raw COMMIT or ROLLBACK, DDL and SET autocommit end
-// the transaction, and what follows is another one. So there is a savepoint, of a
-// random name, behind the guard: its release, in one statement with the COMMIT,
-// fails in any other transaction. What follows an early end is not committed:
-// autocommit is off, and the session's later transactions are read-only, which also
-// makes the server refuse the DDL after its own implicit commit.
+// galeraFence keeps a guarded transaction whole on a Galera cluster, which has no XA (see
+// mysqlFence). There a conflict, a raw COMMIT or ROLLBACK, DDL and SET autocommit end the
+// transaction, and later statements form another one. So the fence sets a savepoint, with a random
+// name, after the guard. Commit releases the savepoint in one statement with the COMMIT. In any
+// other transaction the release fails.
 //
-// The guard is a write, see [Galera]. It is the transaction's first statement but for
-// a look at the gate, which is another transaction: so nothing that is read here is
-// older than the guard.
+// What follows an early end is not committed: autocommit is off, and the session's later
+// transactions are read-only. For this reason the server also refuses the DDL itself, after the
+// DDL's implicit commit. (The exceptions stand in docs/engines.md, "What Galera leaves open".)
+//
+// The guard is a write, see [Galera]. It is the transaction's first statement: the look at the gate
+// before it is a transaction of its own. So nothing that the transaction reads is older than the
+// guard.
 type galeraFence struct {
 	conn    *sql.Conn
 	token   string // "" before Hold
 	timeout string // in seconds
 }
 
-// gatePatience is how long a guarded transaction waits at the gate, and gatePause
-// how long until it looks again. Whoever has found the gate closed by one and the
-// same change for all that time opens it: that one has died, or waits for something
-// else, and will close it again.
+// gatePatience is how long a guarded transaction waits at the gate. gatePause is the time between
+// two looks at it. If one and the same change has kept the gate closed for all of gatePatience, the
+// guarded transaction opens the gate. Such a change has died, or waits for something else and will
+// close the gate again.
 const (
 	gatePatience = 500 * time.Millisecond
 	gatePause    = 2 * time.Millisecond
 )
 
-// galeraModes are mariaModes and one more. A statement that opens a table anew (after FLUSH TABLES, a change of
-// schema, or out of a small cache) reads the optimizer's statistics of it, in a transaction of its own, which takes
-// the place of the session's meanwhile. An applier that comes to abort the session's does not find it then. It
-// waits for its locks until innodb_lock_wait_timeout (50 s) before it tries again, and the node with it.
+// galeraModes are mariaModes and use_stat_tables. Sometimes a statement opens its table anew: after
+// FLUSH TABLES, after a change of schema, or because the table cache is small. It then reads the
+// optimizer's statistics of the table, in a transaction of its own that takes the place of the
+// session's transaction. An applier that wants to abort the session's transaction does not find it
+// meanwhile. It waits for the locks until innodb_lock_wait_timeout (50 s) before it tries again,
+// and the node waits with it.
 var galeraModes = append(slices.Clip(mariaModes), "use_stat_tables")
 
 func (f *galeraFence) Begin(ctx context.Context) (*Txn, error) { return beginTxn(ctx, f.conn) }
@@ -71,9 +75,10 @@ func (f *galeraFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool,
 	}
 }
 
-// enter takes the guard unless the gate is closed, by another change than the one
-// that is disregarded. The node has caught up with what was committed anywhere
-// before: else it could refuse a leader of which it has not heard yet.
+// enter takes the guard unless a change has closed the gate. In that case closed is the change's
+// token. The change with the token disregarded does not count. The node first catches up with
+// everything that was committed on other nodes: otherwise it could refuse a leader that it has not
+// heard of yet.
 func (f *galeraFence) enter(ctx context.Context, tx *sql.Tx, c Claim, disregarded string) (held bool, closed string, err error) {
 	rows, err := tx.QueryContext(ctx, "BEGIN NOT ATOMIC DECLARE closed TEXT; "+
 		"SET STATEMENT wsrep_sync_wait=1 FOR SELECT MAX("+c.Mark+") INTO closed FROM "+c.Table+" WHERE "+inline(c.Gate, c.GateArgs, mysqlLiteral)+"; "+
@@ -103,13 +108,13 @@ func markGalera(c Claim, token string) string {
 		" WHERE " + inline(c.Where, c.Args, mysqlLiteral)
 }
 
-// holdGalera passes the gate by: what it holds may end because of a change that has come later.
+// holdGalera does not look at the gate. A change of leader that comes later may end what it holds.
 func holdGalera(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	return wrote(tx.ExecContext(ctx, markGalera(c, newToken())))
 }
 
-// open opens the gate that a change of leader has left closed. If that fails,
-// others will try.
+// open opens the gate that a change of leader has left closed. If that fails, other guarded
+// transactions will try.
 func (f *galeraFence) open(ctx context.Context, tx *sql.Tx, c Claim, closed string) {
 	_, _ = tx.ExecContext(ctx, "BEGIN NOT ATOMIC START TRANSACTION READ WRITE; "+
 		"SET STATEMENT innodb_lock_wait_timeout=1 FOR UPDATE "+c.Table+" SET "+c.Mark+" = '' WHERE "+inline(c.Gate, c.GateArgs, mysqlLiteral)+
@@ -118,9 +123,9 @@ func (f *galeraFence) open(ctx context.Context, tx *sql.Tx, c Claim, closed stri
 
 func (f *galeraFence) savepoint() string { return "election_" + f.token }
 
-// Commit commits the transaction that took the guard, in one statement with the
-// check that it is still that one: a conflict cannot come between, and what a
-// goroutine of the guarded function's sends cannot either.
+// Commit checks that the transaction is still the one that took the guard, and commits it. Both are
+// one statement: no conflict comes between them, and no statement of a goroutine that the guarded
+// function left behind.
 func (f *galeraFence) Commit(ctx context.Context, tx *Txn) error {
 	_, err := tx.ExecContext(ctx, "BEGIN NOT ATOMIC RELEASE SAVEPOINT "+f.savepoint()+"; COMMIT; END")
 	const noSuchSavepoint = 1305
@@ -135,7 +140,7 @@ func (f *galeraFence) Commit(ctx context.Context, tx *Txn) error {
 	return uncertain(err, rolledBackMySQL)
 }
 
-// Rollback sends one that ends with ctx first: the driver's own does not.
+// Rollback first sends a ROLLBACK that gives up when ctx ends: the driver's own does not.
 func (f *galeraFence) Rollback(ctx context.Context, tx *Txn) error {
 	_, _ = tx.ExecContext(ctx, "ROLLBACK")
 	return tx.Rollback()
@@ -143,7 +148,7 @@ func (f *galeraFence) Rollback(ctx context.Context, tx *Txn) error {
 
 func (f *galeraFence) Ended() bool { return false }
 
-// Lift begins with a ROLLBACK: to turn autocommit on commits.
+// Lift begins with a ROLLBACK, because turning autocommit on commits an open transaction.
 func (f *galeraFence) Lift(discard bool) error {
 	if f.token == "" {
 		return restore(f.conn, discard)

@@ -9,8 +9,8 @@ import (
 	"github.com/sqlelect/election/internal/dbtest"
 )
 
-// An INSERT that finds its key taken changes nothing and counts no row, also
-// where the driver counts found rows instead of changed ones.
+// An INSERT that finds its key taken changes nothing and counts no row, even if the driver counts
+// found rows instead of changed ones.
 func TestInsertSkipsExistingRows(t *testing.T) {
 	t.Parallel()
 	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {

@@ -7,7 +7,7 @@ import (
 
 // layers yields a driver connection and, from the outside in, what it wraps.
 func layers(dc any) iter.Seq[any] {
-	const maxWrappers = 16 // a wrapper that returns itself must not hang us
+	const maxWrappers = 16 // bounds the loop for a wrapper that returns itself
 	return func(yield func(any) bool) {
 		for range maxWrappers {
 			if !yield(dc) {

@@ -15,24 +15,26 @@ import (
 // protocol of a supported engine.
 var ErrNoLocks = errors.New("the database engine is not supported: it does not keep what one transaction has written from another one's lock")
 
-// CheckLocks returns an error if the server does not lock the rows of that quoted table
-// as the guard needs. It asks only where the name that the server calls itself by says too
-// little; where this user may not write, so that nothing can be lost; and where there is a
-// second connection. Conn, of db's pool, is used up. Row is what an INSERT adds, with its columns, the integer key id
-// among them: a question mark stands for its value.
+// CheckLocks returns an error if the server does not lock the rows of the quoted table as the guard
+// needs. Conn is a connection of db, and must not be used afterwards. Row is the end of an INSERT:
+// the columns, among them the integer key id, and their values, with a question mark for id.
 //
-// A row that one transaction has inserted, and not committed, must not be free for the
-// shared lock of another one. What happens is undone as the connection ends, at no
-// round trip.
+// The trial: a row that one transaction has inserted, and not committed, must not be free for the
+// shared lock of another one. The INSERT is undone when its connection is closed, at no round trip.
+// In these cases there is nothing to try, and no error:
+//
+//   - The version that the server reports can only be that of a supported engine.
+//   - The pool has no second connection.
+//   - This user may not write. Such a user can lose nothing.
 func (d *Dialect) CheckLocks(ctx context.Context, db *sql.DB, conn *sql.Conn, table, row string) error {
 	if !d.unsure || db.Stats().MaxOpenConnections == 1 {
 		return nil
 	}
-	other, err := db.Conn(ctx) // first: that there are too many says nothing of locks
+	other, err := db.Conn(ctx) // before the trial: the error "too many connections" says nothing about locks
 	if err != nil {
 		return fmt.Errorf("try a lock: %w", err)
 	}
-	defer func() { _ = other.Close() }() // fails for one that has broken
+	defer func() { _ = other.Close() }() // fails for a broken connection
 	id := strconv.Itoa(1<<20 + rand.IntN(math.MaxInt32-1<<20))
 	defer Discard(conn)
 	for _, statement := range []string{"BEGIN", "INSERT INTO " + table + strings.Replace(row, "?", id, 1)} {
@@ -44,7 +46,8 @@ func (d *Dialect) CheckLocks(ctx context.Context, db *sql.DB, conn *sql.Conn, ta
 			return fmt.Errorf("try a lock: %w", err)
 		}
 	}
-	// MariaDB, which has other words for it, passes over the first comment and reads the second.
+	// MySQL reads the first comment. MariaDB has other words for it: it skips the first comment and
+	// reads the second.
 	lock := "SELECT COUNT(*) FROM " + table + " WHERE id = " + id + " /*!80000 FOR SHARE NOWAIT */ /*M! LOCK IN SHARE MODE NOWAIT */"
 	err = other.QueryRowContext(ctx, lock).Scan(new(int))
 	switch _, answered := mysqlNumber(err); {

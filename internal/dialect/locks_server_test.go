@@ -9,8 +9,8 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// A server that locks rows passes the trial, and nothing stays of it; what MySQL is asked,
-// MariaDB understands. A table whose rows nobody locks does not pass.
+// A server that locks rows passes the trial, and the trial leaves nothing behind. A table whose
+// engine locks no rows does not pass. MariaDB understands the statements for MySQL.
 func TestCheckLocks(t *testing.T) {
 	t.Parallel()
 	dbtest.EachServer(t, func(t *testing.T, db *dbtest.Database) {

@@ -16,36 +16,36 @@ type Queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// Sight is what one look at a database shows, of a table and of all around it.
+// Sight is what one look at a database shows: the database, the session and one table.
 type Sight struct {
-	// Identity names the database: equal for all handles on one database. Databases
-	// that cannot be told apart share an identity.
+	// Identity names the database. It is the same for all handles on one database. Databases that
+	// cannot be told apart share an identity.
 	Identity string
-	// Schema is the one in which the table was found; "" where a table's name needs none.
+	// Schema is the schema in which the table was found. "": a table's name needs no schema.
 	Schema string
-	// Columns are the table's, in lower case; none where there is no such table.
+	// Columns are the table's columns, in lower case. There are none if there is no such table.
 	Columns []string
 	// Keys are the columns of the table's unique, unconditional indexes, in lower case.
 	Keys [][]string
-	// UnfitSession and UnfitTable say what keeps elections from working, as the end of a
-	// sentence that begins with the session's setting, or with the table; "" for nothing.
+	// UnfitSession and UnfitTable say what keeps elections from working; "": nothing does. Each is
+	// the end of a sentence: "the session's setting …", "the table …".
 	UnfitSession, UnfitTable string
 }
 
-// Kinds of the rows of a look: (kind, name, place, value), in any order but that the
-// session's come first.
+// Kinds of the rows of a look. The columns are kind, name, place and value. The rows come in any
+// order, but a server sends the session's row first: of an unfit session it may be the only one.
 const (
 	sightSession  = "session"
 	sightIdentity = "identity"
 	sightTable    = "table"
 	sightSchema   = "schema"
 	sightColumn   = "column"
-	sightKey      = "key" // name is the index's, place that of the column
+	sightKey      = "key" // name is the index's name, place the column's place in it
 )
 
-// Look asks for all that must be known of a database to open it, and of the table of that
-// name, in one statement: links may be slow. (Of a session that is unfit it may see no
-// more than that.)
+// Look asks, in one statement, for everything that must be known to open the database, including
+// the table of that name: links may be slow. In an unfit session Look may see only that it is
+// unfit.
 func (d *Dialect) Look(ctx context.Context, q Queryer, table string) (s Sight, err error) {
 	args := slices.Repeat([]any{table}, strings.Count(d.look, "?"))
 	query, args := d.Fresh(d.look, args...)
@@ -92,7 +92,8 @@ func (d *Dialect) Look(ctx context.Context, q Queryer, table string) (s Sight, e
 	return s, err
 }
 
-// explainLook adds what the server does not say.
+// explainLook wraps the error of a look. If a setting of the session is to blame, it names the
+// setting.
 func explainLook(err error) error {
 	const maxJoinSize = 1104
 	if number, _ := mysqlNumber(err); number == maxJoinSize {
@@ -107,7 +108,8 @@ func (d *Dialect) Identity(ctx context.Context, q Queryer) (string, error) {
 	return s.Identity, err
 }
 
-// lookSQLite asks for the names of the table of this file.
+// lookSQLite looks only at the table in schema main, which is the file: a temporary table may have
+// the same name.
 const lookSQLite = `SELECT 'identity' AS kind, '' AS name, 0 AS place, file AS value FROM pragma_database_list WHERE name = 'main'
 	UNION ALL SELECT 'session', '', 0, 'journal_mode must not be OFF: else a transaction that fails is not undone'
 		FROM pragma_journal_mode WHERE journal_mode = 'off'
@@ -115,22 +117,22 @@ const lookSQLite = `SELECT 'identity' AS kind, '' AS name, 0 AS place, file AS v
 	UNION ALL SELECT 'key', l.name, i.seqno + 1, i.name FROM pragma_index_list(?, 'main') l, pragma_index_info(l.name, 'main') i
 		WHERE l."unique" = 1 AND l.partial = 0 AND i.name IS NOT NULL`
 
-// identitySQLite is the file's path without symbolic links. In-memory databases
-// have no name that SQL could read: they share one, so that a reign in one of
-// them may be held against another, but is never overlooked.
+// identitySQLite is the file's path without symbolic links. In-memory databases have no name that
+// SQL could read, so they share one identity. A reign in one of them may then be held against
+// another database, but no reign is overlooked.
 func identitySQLite(file string) (string, error) {
 	if file == "" {
 		return MemoryIdentity(""), nil
 	}
 	path, err := filepath.EvalSymlinks(file)
-	if err != nil { // moved or deleted since it was opened: the name it had must do
+	if err != nil { // moved or deleted since it was opened: its old path must do
 		path = file
 	}
 	return "sqlite:" + path, nil
 }
 
-// lookMySQL adds settings of a session that are unfit. All values are binary: so none
-// is converted on its way.
+// lookMySQL is the look of the MySQL family. Unfit adds WHEN branches for further settings that
+// make a session unfit. All values are binary, so that none is converted on its way.
 func lookMySQL(unfit string) string {
 	return `SELECT 'session' AS kind, '' AS name, 0 AS place, CAST(CASE` + unfit + `
 		WHEN @@autocommit = 0 THEN 'autocommit must be on: else nothing that is written is committed'
@@ -148,20 +150,19 @@ func lookMySQL(unfit string) string {
 		FROM information_schema.tables c` + mysqlThisTable + `AND COALESCE(c.engine, '') <> 'InnoDB'
 	UNION ALL SELECT 'schema', '', 0, CAST(c.table_schema AS BINARY) FROM information_schema.tables c` + mysqlThisTable + `
 	UNION ALL SELECT 'column', '', 0, CAST(c.column_name AS BINARY) FROM information_schema.columns c` + mysqlThisTable +
-		// A prefix of a column, or an expression instead of one, is no key of ours.
+		// A key over a prefix of a column, or over an expression, is not a key of the library's.
 		`UNION ALL SELECT 'key', c.index_name, c.seq_in_index, CAST(c.column_name AS BINARY) FROM information_schema.statistics c` + mysqlThisTable +
 		`AND c.non_unique = 0 AND c.sub_part IS NULL AND c.column_name IS NOT NULL`
 }
 
-// mysqlThisTable picks the table of this schema that the argument names, byte
-// for byte unless the server folds the case of names.
+// mysqlThisTable picks the table of this schema whose name is the argument. Names are compared byte
+// for byte, unless the server folds their case.
 const mysqlThisTable = ` JOIN (SELECT CONVERT(? USING utf8mb4) AS wanted) a
 	ON c.table_schema = DATABASE() AND IF(@@lower_case_table_names = 0,
 		CAST(c.table_name AS BINARY) = CAST(a.wanted AS BINARY), LOWER(c.table_name) = LOWER(a.wanted)) `
 
-// identityMySQL is the schema's name alone. Nothing else is the same for every
-// handle: servers behind one address, or after a failover, have names and ids of
-// their own.
+// identityMySQL is the schema's name alone. Nothing else is the same for every handle: the servers
+// behind one address, or after a failover, have names and ids of their own.
 func identityMySQL(schema string) (string, error) {
 	if schema == "" {
 		return "", errors.New("the connection names no database")
@@ -169,9 +170,9 @@ func identityMySQL(schema string) (string, error) {
 	return "mysql:" + strings.ToLower(schema), nil
 }
 
-// lookPostgres takes the table that the bare name stands for, in whichever schema. A
-// relative may call itself PostgreSQL: so it takes a lock as the gate does, and asks
-// whether it has it.
+// lookPostgres looks at the table that the bare name stands for, in any schema of the search path.
+// A relative may call itself PostgreSQL. So the look also takes an advisory lock, as the gate does,
+// and asks whether the session holds it.
 const lookPostgres = `SELECT 'session' AS kind, '' AS name, 0 AS place,
 		CASE WHEN held.n = 0 THEN 'lock: an advisory lock is not held by whom it was given to, so this is not PostgreSQL' END AS value
 		FROM (SELECT pg_try_advisory_xact_lock_shared(5493264017264590177) AS given OFFSET 0) l,
@@ -193,6 +194,6 @@ const lookPostgres = `SELECT 'session' AS kind, '' AS name, 0 AS place,
 		WHERE x.indrelid = to_regclass(quote_ident(?)) AND x.indisunique AND x.indisvalid
 			AND x.indpred IS NULL AND x.indexprs IS NULL AND k.n <= x.indnkeyatts`
 
-// identityPostgres is the database's name alone: the server's address differs by
-// the way that leads to it, and the schema by the search path.
+// identityPostgres is the database's name alone. The server's address depends on the way that leads
+// to it, and the schema on the search path.
 func identityPostgres(name string) (string, error) { return "postgres:" + name, nil }

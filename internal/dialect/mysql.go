@@ -22,8 +22,8 @@ const (
 func MariaDB() *Dialect {
 	d := MySQL()
 	d.Name, d.unsure = nameMariaDB, false
-	// One second is the least that it can be told, and no renewal waits that
-	// long unless the one who holds the row has died.
+	// One second is the shortest bound that the server accepts. A renewal waits that long only if
+	// the process that holds the row has died.
 	d.BoundedWrite = "SET STATEMENT innodb_lock_wait_timeout=1 FOR "
 	d.written = writtenMariaDB
 	d.BoundedDDL = "SET STATEMENT lock_wait_timeout=1 FOR "
@@ -37,22 +37,23 @@ func MariaDB() *Dialect {
 	return d
 }
 
-// MySQL describes MySQL from 8.0 on. It was written from the documentation: no
-// test of ours has run on it.
+// MySQL describes MySQL from 8.0 on. It was written from the documentation. The tests run it on
+// MariaDB only.
 func MySQL() *Dialect {
 	d := &Dialect{
 		Name:          nameMySQL,
 		MaxIdentifier: 64 * utf8.UTFMax, // checkName counts characters
-		// Binary strings: no collation of the server's can make two IDs one.
+		// Binary strings: no collation of the server's can make two IDs equal.
 		Types: Types{
 			Integer: "bigint", Text: "varbinary(255)", Name: "varbinary(191)",
 			Long: "longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
 		},
-		// ON DUPLICATE KEY UPDATE would count a row where the driver asks for found
-		// instead of changed ones. What else IGNORE lets pass, our values do not have.
+		// ON DUPLICATE KEY UPDATE would count a row if the driver asks for found rows instead of
+		// changed ones. IGNORE also ignores other errors, but the library's values do not cause
+		// them.
 		InsertNew: "INSERT IGNORE INTO",
 		Isolation: sql.LevelReadCommitted,
-		// Other engines know no row locks, and no rollback.
+		// Other storage engines have no row locks and no rollback.
 		TableOptions: " ENGINE=InnoDB",
 		KeysInTable:  true,
 		look:         lookMySQL(""),
@@ -75,14 +76,15 @@ func MySQL() *Dialect {
 	return d
 }
 
-// writtenMariaDB compares what a session without strict mode has made of a value with the
-// value itself. A later assignment of a statement reads what an earlier one has stored
-// (not with SIMULTANEOUS_ASSIGNMENT, where the session's own mode has to do). The sum that
-// has no room in 64 bits is an error in every mode.
+// writtenMariaDB compares each value with what the session has stored for it: a session without
+// strict mode may have changed the value. This works because a later assignment of a statement
+// reads what an earlier one has stored. (With SIMULTANEOUS_ASSIGNMENT it does not: then only the
+// session's own mode guards the values.) If a value has changed, the expression becomes a sum that
+// has no room in 64 bits, which is an error in every mode.
 //
-// No statement of ours changes sql_mode, not for its own length either: the server's
-// answer would hold the escape mode of that moment, and drivers that write parameters
-// into a statement's text go by the last answer.
+// No statement of the library changes sql_mode, not even for its own length. The server's answer to
+// such a statement would report the escape mode of that moment. Drivers that write parameters into
+// a statement's text go by the last answer.
 func writtenMariaDB(id string, number int64, texts []Text) (expression string, args []any) {
 	args = []any{number}
 	same := make([]string, len(texts))
@@ -97,7 +99,7 @@ func writtenMariaDB(id string, number int64, texts []Text) (expression string, a
 		" OR INSTR(@@sql_mode, 'SIMULTANEOUS_ASSIGNMENT'), 0, 18446744073709551615 + " + id + ")", args
 }
 
-// NoRoom reports whether err says that a column cannot hold a value as it is, see Written.
+// NoRoom reports whether err says that a column cannot hold a value unchanged, see Written.
 func NoRoom(err error) bool {
 	number, _ := mysqlNumber(err)
 	return number == mysqlOutOfRange
@@ -105,10 +107,11 @@ func NoRoom(err error) bool {
 
 const (
 	mysqlOutOfRange = 1690
-	mysqlResource   = 1226 // a limit of the account's
+	mysqlResource   = 1226 // the account has reached one of its limits
 )
 
-// byteEqualMySQL converts the column, as an older member's may have another character set.
+// byteEqualMySQL converts the column: in a table of an older version it may have another character
+// set.
 func byteEqualMySQL(column, arg string) string {
 	return "CAST(CONVERT(" + column + " USING utf8mb4) AS BINARY) = CAST(" + arg + " AS BINARY)"
 }
@@ -136,7 +139,7 @@ func classifyMySQL(err error) Class {
 		return Unknown
 	}
 	if number == mysqlResource && strings.Contains(err.Error(), "_per_hour") {
-		return Fatal // until the hour is over
+		return Fatal // until the hour is over, each attempt fails
 	}
 	switch number {
 	case 1062: // duplicate key
@@ -160,7 +163,7 @@ func classifyMySQL(err error) Class {
 func rolledBackMySQL(err error) bool {
 	switch number, _ := mysqlNumber(err); number {
 	case 1213, 3101, 1020,
-		1290, 1836: // the server became read-only, which it looks at before it commits
+		1290, 1836: // the server became read-only, which it checks before it commits
 		return true
 	}
 	return false
@@ -171,17 +174,17 @@ func seconds(d time.Duration) string {
 	return strconv.FormatInt(int64(max(1, math.Ceil(d.Seconds()))), 10)
 }
 
-// prepareMariaDB bounds what a change of leader that was stopped half-way can
-// hold up. These settings outlive the transaction, so they are restored.
+// prepareMariaDB bounds how long a change of leader holds others up if its process stops half-way.
+// The settings outlive the transaction, so they are restored.
 func prepareMariaDB(ctx context.Context, conn *sql.Conn, wait time.Duration) (func() error, error) {
 	bounds := append([]string{"innodb_lock_wait_timeout"}, mariaIdle...)
 	_, err := conn.ExecContext(ctx, keep(bounds, seconds(wait)))
 	return func() error { return restore(conn, err != nil, putBack(bounds, seconds(wait))) }, err
 }
 
-// mysqlLiteral writes a value into a statement's text. The guard's statements
-// are sent as one text: with parameters each would be prepared first, at a round
-// trip more, and a compound statement takes none.
+// mysqlLiteral writes a value into a statement's text. The guard's statements are sent as one text.
+// With parameters each would be prepared first, which costs one more round trip, and a compound
+// statement takes no parameters.
 func mysqlLiteral(arg any) string {
 	if s, ok := arg.(string); ok {
 		return "x'" + hex.EncodeToString([]byte(s)) + "'"
@@ -189,7 +192,7 @@ func mysqlLiteral(arg any) string {
 	return fmt.Sprint(arg)
 }
 
-// mysqlTextLiteral is mysqlLiteral for a column that holds text in whatever character set.
+// mysqlTextLiteral is mysqlLiteral for a column that holds text, in any character set.
 func mysqlTextLiteral(arg any) string {
 	if _, ok := arg.(string); ok {
 		return "_utf8mb4 " + mysqlLiteral(arg)
@@ -197,8 +200,8 @@ func mysqlTextLiteral(arg any) string {
 	return mysqlLiteral(arg)
 }
 
-// inline puts the arguments in place of the question marks of query, which has
-// no others: so it is never the name of a table.
+// inline replaces the question marks of query by the arguments. Query must hold no other question
+// marks. So it must not hold the name of a table, which may contain some.
 func inline(query string, args []any, literal func(any) string) string {
 	for _, arg := range args {
 		query = strings.Replace(query, "?", literal(arg), 1)

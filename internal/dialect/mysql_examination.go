@@ -10,7 +10,7 @@ const (
 	notPrimary = "Nobody can be elected on a server that takes no writes, and what it answers may be old."
 )
 
-// examinationMySQL is what the family has in common.
+// examinationMySQL is the part that MySQL and MariaDB have in common.
 func examinationMySQL() Examination {
 	return Examination{
 		Version: "SELECT VERSION()",
@@ -51,7 +51,8 @@ func examinationMySQL() Examination {
 	}
 }
 
-// examinationOracle adds what MySQL cannot be told by the statement.
+// examinationOracle is for MySQL. It adds settings that MariaDB can be told with each statement,
+// and MySQL cannot.
 func examinationOracle() Examination {
 	x := examinationMySQL()
 	x.Conditions = append(x.Conditions, Condition{
@@ -69,7 +70,7 @@ func examinationOracle() Examination {
 	return x
 }
 
-// examinationMaria adds what only MariaDB has or tells.
+// examinationMaria adds what only MariaDB has or reports.
 func examinationMaria() Examination {
 	x := examinationMySQL()
 	x.Conditions = append(x.Conditions,
@@ -93,8 +94,8 @@ func examinationMaria() Examination {
 		},
 		Condition{
 			Name: "session timeouts",
-			// Zero means none. The library sets its own bounds for a guarded
-			// transaction, but keeps lower ones.
+			// Zero means no bound. The library sets its own bounds for a guarded transaction, but
+			// keeps lower ones of the session.
 			Query: `SELECT CONCAT('idle_transaction_timeout = ', @@idle_transaction_timeout,
 					', idle_write_transaction_timeout = ', @@idle_write_transaction_timeout,
 					', max_statement_time = ', @@max_statement_time, ', wait_timeout = ', @@wait_timeout),

@@ -11,25 +11,25 @@ import (
 	"strings"
 )
 
-// mysqlFence keeps a guarded transaction whole on the MySQL family, where a
-// deadlock, DDL, COMMIT or AUTOCOMMIT inside an ordinary transaction ends it and
-// what follows is committed by itself. Inside the branch of an XA transaction the
-// server refuses every statement that would commit, and after a deadlock every
-// statement but XA ROLLBACK. The branch has a random name that only the fence
-// knows, and is never prepared: it ends with the connection.
+// mysqlFence keeps a guarded transaction whole on the MySQL family. There a deadlock, DDL, COMMIT
+// or a change of autocommit ends an ordinary transaction, and each later statement is committed by
+// itself. So the guarded transaction is the branch of an XA transaction. Inside a branch the server
+// refuses every statement that would commit. After a deadlock it refuses every statement but XA
+// ROLLBACK. The branch has a random name that only the fence knows. It is never prepared, so it
+// ends with the connection.
 //
-// While it is being ended the session's later transactions are read-only, so that
-// a statement of a goroutine that outlived the guarded function is refused, too (unless it asks for READ
-// WRITE).
+// While the fence ends the branch, the session's later transactions are read-only. So the server
+// also refuses a statement of a goroutine that outlived the guarded function (unless the goroutine
+// asks for READ WRITE).
 //
-// The guard is a shared lock on the row, which whoever changes it
-// writes. InnoDB's locks queue in order, so that it is not starved.
+// The guard is a shared lock on the row. A transaction that changes the row must wait for the lock.
+// InnoDB's locks queue in order, so later guarded transactions do not starve it.
 type mysqlFence struct {
 	conn     *sql.Conn
-	compound bool // the server runs several statements in one round trip, and bounds waits by the session
+	compound bool // MariaDB: several statements take one round trip, and the session bounds waits
 	branch   string
 	timeout  string // in seconds
-	readOnly bool   // the session's transactions were, where it is not compound
+	readOnly bool   // the session's transactions were read-only before; set only if not compound
 }
 
 const (
@@ -37,19 +37,19 @@ const (
 	mysqlReadWrite = "SET SESSION TRANSACTION READ WRITE"
 )
 
-// mariaIdle are the settings, in seconds, that bound a client which says nothing
-// in a transaction; mariaBusy those that bound one for which a statement waits, or
-// which takes no more of a result.
+// mariaIdle are settings, in seconds, that bound a client which says nothing in a transaction.
+// mariaBusy are settings that bound a client whose statement waits, or which reads no more of a
+// result.
 var (
 	mariaIdle = []string{"idle_transaction_timeout", "idle_write_transaction_timeout", "idle_readonly_transaction_timeout"}
 	mariaBusy = []string{"max_statement_time", "net_write_timeout"}
 	mariaAll  = append(mariaBusy, mariaIdle...)
-	// mariaModes are settings that a fence changes, or the guarded function may.
+	// mariaModes are settings that a fence or the guarded function may change.
 	mariaModes = []string{"tx_read_only", "autocommit"}
 )
 
-// keep remembers settings in the session's variables, and sets those of bounds to
-// seconds that are longer.
+// keep returns a SET statement. It saves all these settings in variables of the session, and lowers
+// each of bounds to seconds if it is higher or off.
 func keep(bounds []string, seconds string, others ...string) string {
 	var kept, set []string
 	for _, name := range slices.Concat(bounds, others) {
@@ -61,9 +61,10 @@ func keep(bounds []string, seconds string, others ...string) string {
 	return "SET " + strings.Join(append(kept, set...), ", ")
 }
 
-// putBack undoes keep, and forgets. A bound that is not as keep has set it was set by
-// the guarded function since: it stays. If keep was never sent, its variables are NULL, and
-// COALESCE leaves the setting alone: without it, SET would take such a NULL for 0.
+// putBack returns a SET statement that undoes keep and clears its variables. If a bound is not as
+// keep has set it, the guarded function has set it since: it stays. If keep was never sent, its
+// variables are NULL. COALESCE then leaves the setting alone, because SET would take the NULL for
+// 0.
 func putBack(bounds []string, seconds string, others ...string) string {
 	var set, forget []string
 	for _, name := range bounds {
@@ -89,7 +90,7 @@ func (f *mysqlFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, 
 		return holds(ctx, tx, "BEGIN NOT ATOMIC COMMIT; "+keep(mariaAll, f.timeout, mariaModes...)+
 			"; XA START "+f.branch+"; SET STATEMENT innodb_lock_wait_timeout=1 FOR "+guard+"; END")
 	}
-	// Its name depends on the server.
+	// The variable's name depends on the server.
 	const readOnly = "SHOW SESSION VARIABLES WHERE variable_name IN ('transaction_read_only', 'tx_read_only') AND value = 'ON'"
 	if _, err := tx.ExecContext(ctx, "COMMIT"); err != nil {
 		return false, err
@@ -97,7 +98,7 @@ func (f *mysqlFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool, 
 	if f.readOnly, err = holds(ctx, tx, readOnly); err != nil {
 		return false, err
 	}
-	f.branch = branch // from here on there is something to end, and to restore
+	f.branch = branch // from here on Rollback has something to end, and Lift to restore
 	if _, err := tx.ExecContext(ctx, "XA START "+f.branch); err != nil {
 		return false, err
 	}
@@ -109,7 +110,7 @@ func lockMySQL(c Claim) string {
 	return "SELECT 1 FROM " + c.Table + " WHERE " + inline(c.Where, c.Args, mysqlLiteral) + " LOCK IN SHARE MODE"
 }
 
-// holds reports whether query, and all that comes with it, returns a row.
+// holds reports whether query returns a row, in any of its result sets.
 func holds(ctx context.Context, tx *sql.Tx, query string) (held bool, err error) {
 	rows, err := tx.QueryContext(ctx, query)
 	if err != nil {
@@ -124,9 +125,8 @@ func holds(ctx context.Context, tx *sql.Tx, query string) (held bool, err error)
 	return held && rows.Err() == nil, rows.Err()
 }
 
-// Commit commits the branch. The end of the transaction that database/sql
-// knows of then finds nothing to do; if the connection breaks during that one,
-// Lift will notice.
+// Commit commits the branch. To database/sql the transaction is still open; its end then finds
+// nothing to do. If the connection breaks at that end, Lift will notice.
 func (f *mysqlFence) Commit(ctx context.Context, tx *Txn) error {
 	statements := []string{mysqlReadOnly, "XA END " + f.branch, "XA COMMIT " + f.branch + " ONE PHASE"}
 	if f.compound {
@@ -157,8 +157,8 @@ func branchIsOver(err error) bool {
 	return false
 }
 
-// Rollback takes errors of its own statements for a branch that is over: if one
-// is left all the same, Lift closes the connection, and the server ends it.
+// Rollback ignores errors of its own statements: they mean that the branch is over. If it is not,
+// Lift closes the connection, and the server ends the branch.
 func (f *mysqlFence) Rollback(ctx context.Context, tx *Txn) error {
 	statements := []string{mysqlReadOnly, "XA END " + f.branch, "XA ROLLBACK " + f.branch}
 	switch {
@@ -176,7 +176,7 @@ func (f *mysqlFence) Rollback(ctx context.Context, tx *Txn) error {
 
 func (f *mysqlFence) Ended() bool { return false }
 
-// Lift begins with a COMMIT, which fails inside a branch.
+// Lift begins with a COMMIT. Inside a branch the COMMIT fails, and the connection is closed.
 func (f *mysqlFence) Lift(discard bool) error {
 	switch {
 	case f.branch == "":

@@ -8,19 +8,17 @@ import (
 	"time"
 )
 
-// mysqlPoll is how often leader rows are read where there is no lock to wait
-// for. That makes about 2% of a core here; a lease takes seconds to run out, so
-// that a few hundredths of one are little.
+// mysqlPoll is the time between two reads of the leader rows, if there is no lock to wait for. The
+// reads take about 2% of a core. A lease takes seconds to run out, so 20 ms more are little.
 const mysqlPoll = 20 * time.Millisecond
 
-// mysqlLockWait bounds a wait for a lock: so long can it go on at the server when its
-// client has gone, and so long does a subject that is added meanwhile have to wait until it
-// is looked at.
+// mysqlLockWait bounds one wait for a lock. The wait can go on for that long at the server after
+// its client has gone. A subject that is added during the wait is looked at when the wait is over.
 const mysqlLockWait = time.Second
 
-// mysqlWaitBelow is an expression for a wait, in seconds, that is no slow query, nor one
-// that the server ends for its length: at most half of each of these settings, unless
-// that is 0 or hardly more.
+// mysqlWaitBelow is an expression for a wait in seconds: mysqlLockWait, but at most half of each of
+// the settings. So the wait is no slow query, and the server does not end it for its length. A
+// setting that is 0, or hardly more, does not count.
 func mysqlWaitBelow(settings ...string) string {
 	wait := seconds(mysqlLockWait)
 	for _, setting := range settings {
@@ -29,23 +27,22 @@ func mysqlWaitBelow(settings ...string) string {
 	return wait
 }
 
-// mysqlListener waits for the lock of the reign that it saw last, which the
-// leader's process holds in another session (see HoldingLock): a wait that keeps no
-// transaction open, and ends within a fraction of a millisecond. One session can
-// wait for one lock only, so several subjects are polled, all in one statement.
+// mysqlListener waits for the lock of the reign that it saw last. The leader's process holds this
+// lock in another session (see HoldingLock). The wait keeps no transaction open, and ends within a
+// fraction of a millisecond after the lock is free. One session can wait for one lock only, so
+// several subjects are polled, all in one statement.
 type mysqlListener struct {
 	conn  *sql.Conn
 	wait  string // as mysqlWaitBelow returns it
 	polls bool   // there is no lock that reaches all members
-	// The lock that was found free: its reign has ended; or it has no holder, because
-	// the leader's process has yet to take it, or does not watch, or is an older one.
-	// It is asked for again after some pauses, each time twice as many, instead of
-	// spinning.
+	// free is the lock that was found free. Its reign has ended, or the leader's process does not
+	// hold the lock: it has yet to take it, does not watch, or runs an older version. The listener
+	// does not spin: it pauses before it asks for this lock again, each time twice as many times.
 	free         string
 	pauses, left int
 }
 
-// waitMySQL makes d wait for locks, for at most wait at a time.
+// waitMySQL makes d listen by waits for locks, each for at most wait.
 func (d *Dialect) waitMySQL(wait string) {
 	d.listen = func(_ context.Context, _ *sql.DB, conn *sql.Conn) (Listener, error) {
 		return &mysqlListener{conn: conn, wait: wait}, nil
@@ -71,11 +68,11 @@ func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-cha
 	}
 	ctx, cancel := context.WithTimeout(ctx, mysqlLockWait+deadAfter)
 	defer cancel()
-	var used bool // before
+	var used bool // whether the lock had a holder
 	var got, freed sql.NullInt64
-	// Freed in the same statement, for the next one in the queue.
+	// The same statement frees the lock, for the next listener in the queue.
 	err := l.conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK('"+lock+"') IS NOT NULL, GET_LOCK('"+lock+"', "+l.wait+"), RELEASE_LOCK('"+lock+"')").Scan(&used, &got, &freed)
-	if got.Valid && got.Int64 == 0 { // somebody held it all the time
+	if got.Valid && got.Int64 == 0 { // another session held it all the time
 		l.free = ""
 		return "", err
 	}
@@ -92,12 +89,12 @@ func (l *mysqlListener) Wait(ctx context.Context, watched []Watched, nudge <-cha
 	return heard, err
 }
 
-// Close closes the connection, with whatever it holds or still waits for.
+// Close closes the connection, which frees all locks that it holds, and ends its wait.
 func (l *mysqlListener) Close() { Discard(l.conn) }
 
-// holdingLockName is within the 64 characters that a lock's name may have. Some
-// servers fold the case of tables; where another one does not, two tables that
-// differ in case may share a lock, and wake each other for nothing.
+// holdingLockName returns a name within the 64 characters that a lock's name may have. It folds the
+// table's case, as some servers do. On other servers two tables that differ only in case may share
+// a lock, and wake each other for nothing.
 func holdingLockName(s Subject, h Holding) string {
 	return "election." + digest(strings.ToLower(s.Table), s.Name, strconv.FormatInt(h.Number, 10))
 }

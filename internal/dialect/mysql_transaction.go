@@ -10,9 +10,8 @@ import (
 	"strings"
 )
 
-// transactMariaDB sends one text, as values in a compound statement cannot be parameters.
-// Whatever fails, it leaves no transaction open, and it changes no setting: so Prepare
-// has nothing to add.
+// transactMariaDB sends one text, because a compound statement takes no parameters. Whatever fails,
+// it leaves no transaction open. It changes no setting of the session, so it needs no Prepare.
 func transactMariaDB(ctx context.Context, conn *sql.Conn, t Transaction) error {
 	var body strings.Builder
 	var names, needed []string
@@ -25,27 +24,27 @@ func transactMariaDB(ctx context.Context, conn *sql.Conn, t Transaction) error {
 			needed = append(needed, names[i]+" > 0")
 		}
 		query, args := s.Query()
-		query, bounded := strings.CutPrefix(query, "SET STATEMENT ") // it waits for a renewal at most
+		query, bounded := strings.CutPrefix(query, "SET STATEMENT ") // with a bound of its own it waits, for a renewal at most
 		if !bounded {
 			query = "innodb_lock_wait_timeout=0 FOR " + query
 		}
 		query = strings.Replace(inline(query, args, mysqlTextLiteral), "%", t.Table, 1)
 		body.WriteString("SET STATEMENT lock_wait_timeout=0, " + query + "; SET " + names[i] + " = ROW_COUNT(); ")
 	}
-	const most = 512 << 10 // servers may take as little as 1 MB, and values are twice as long here
+	const most = 512 << 10 // a server may take no more than 1 MB, and hexadecimal values are twice as long
 	if body.Len() > most {
 		return errors.ErrUnsupported
 	}
 	all := strings.Join(names, ", ")
 	err := conn.QueryRowContext(ctx, "BEGIN NOT ATOMIC DECLARE "+all+" BIGINT;"+
 		" DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;"+
-		" IF @@character_set_client NOT LIKE 'utf8%' THEN SIGNAL SQLSTATE '42000' SET MYSQL_ERRNO = 1235; END IF;"+ // what is read is converted
+		" IF @@character_set_client NOT LIKE 'utf8%' THEN SIGNAL SQLSTATE '42000' SET MYSQL_ERRNO = 1235; END IF;"+ // reads are converted here, and these literals are not
 		" SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION; "+body.String()+
 		"IF "+strings.Join(needed, " AND ")+" THEN COMMIT; ELSE ROLLBACK; END IF; SELECT "+all+"; END").Scan(dest...)
 	switch number, _ := mysqlNumber(err); {
-	case number == 1064 || number == 1235: // in sql_mode ORACLE this is no statement
+	case number == 1064 || number == 1235: // in sql_mode ORACLE the server does not know this syntax
 		return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
-	case err != nil && !errors.Is(err, driver.ErrBadConn): // a handler does not see that it was killed
+	case err != nil && !errors.Is(err, driver.ErrBadConn): // the handler does not run if the statement is killed
 		return errors.Join(err, restore(conn, false, "ROLLBACK"))
 	}
 	for i, s := range t.Statements {

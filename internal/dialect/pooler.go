@@ -8,13 +8,13 @@ import (
 	"strconv"
 )
 
-// poolerKey is where a connection of pgx's remembers what behindPooler found.
+// poolerKey is the key under which a connection of pgx's remembers what behindPooler found.
 const poolerKey = "github.com/sqlelect/election: behind a pooler"
 
-// behindPooler reports whether conn leads to a pooler: then the server process that
-// answers is not the one that it was told of when it was opened, as a pooler
-// tells its clients of a process of its own. Of connections that are not pgx's it
-// is not known. It asks once for each connection.
+// behindPooler reports whether conn leads to a pooler. When a connection is opened, the server
+// tells it the ID of its process. A pooler tells its clients an ID of its own, which is not the ID
+// of the process that answers. For connections that are not pgx's, behindPooler reports false. It
+// asks once for each connection.
 func behindPooler(ctx context.Context, conn *sql.Conn) (pooled bool, err error) {
 	err = conn.Raw(func(dc any) error {
 		c, ok := pgxOf(dc)
@@ -28,7 +28,7 @@ func behindPooler(ctx context.Context, conn *sql.Conn) (pooled bool, err error) 
 		results, err := pg.Exec(ctx, "SELECT pg_backend_pid()").ReadAll()
 		switch {
 		case err != nil && pg.IsClosed() && ctx.Err() == nil:
-			return driver.ErrBadConn // it was dead
+			return driver.ErrBadConn // the connection was dead
 		case err != nil:
 			return fmt.Errorf("look for a pooler: %w", err)
 		}

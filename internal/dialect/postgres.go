@@ -20,15 +20,14 @@ import (
 func PostgreSQL() *Dialect {
 	return &Dialect{
 		Name: "PostgreSQL",
-		// The server cuts longer names short without a word, and then finds
-		// another's table.
+		// The server silently cuts longer names short, and then finds another table.
 		MaxIdentifier: 63,
 		Types:         Types{Integer: "bigint", Text: `text COLLATE "C"`, Name: `text COLLATE "C"`, Long: "text"},
 		InsertNew:     "INSERT INTO",
 		SkipExisting:  "ON CONFLICT DO NOTHING",
 		Isolation:     sql.LevelReadCommitted,
 		KeysInTable:   true,
-		// A reader of the table must not make everybody's renewals wait behind us.
+		// While DDL waits for a reader of the table, all renewals wait behind the DDL.
 		BoundedDDL:  "SELECT set_config('lock_timeout', '500', true); ",
 		look:        lookPostgres,
 		UpdateMany:  updateManyPostgres,
@@ -49,8 +48,8 @@ func PostgreSQL() *Dialect {
 	}
 }
 
-// postgresCode returns the SQLSTATE of an error of the server's, from pgx, lib/pq, or
-// whatever other driver's errors tell theirs.
+// postgresCode returns the SQLSTATE of a server's error, from pgx, lib/pq or any other driver whose
+// errors have the method SQLState.
 func postgresCode(err error) (code string, ok bool) {
 	var e interface{ SQLState() string }
 	if !errors.As(err, &e) {
@@ -65,7 +64,7 @@ func classifyPostgres(err error) Class {
 		return Unknown
 	}
 	switch code {
-	case "23505": // in DDL it is a rival's success, see sqldb.Ensure
+	case "23505": // in DDL: another process has made the change, see sqldb.Ensure
 		return Conflict
 	case "40001", "40P01", // serialization failure, deadlock
 		"55P03",          // lock_timeout
@@ -79,8 +78,8 @@ func classifyPostgres(err error) Class {
 	case "25006": // read-only, or a standby
 		return Elsewhere
 	case "0A000", "26000":
-		// Also of a prepared statement of the driver's, when the table has been
-		// altered since; the driver forgets it then.
+		// Also the error of a statement that the driver has prepared, if the table has been altered
+		// since. The driver then forgets the statement.
 		return Stale
 	}
 	switch code[:min(2, len(code))] {
@@ -92,9 +91,9 @@ func classifyPostgres(err error) Class {
 	return Unknown
 }
 
-// rolledBackPostgres believes every ERROR: whatever raises one at COMMIT, a constraint, a
-// trigger or a timeout, does so before the server writes the commit. After that the server
-// has no way back, and would rather go down.
+// rolledBackPostgres believes every ERROR. A constraint, a trigger or a timeout that raises one at
+// COMMIT does so before the server writes the commit. After that the server cannot go back: it goes
+// down instead of raising an ERROR.
 //
 // COMMIT of an aborted transaction "succeeds" by rolling back, which pgx turns into an error.
 func rolledBackPostgres(err error) bool {
@@ -104,18 +103,18 @@ func rolledBackPostgres(err error) bool {
 	switch code, ok := postgresCode(err); {
 	case !ok || len(code) != 5:
 		return false
-	case code == "25P03": // it ends the session, but only one that waits for its client: no COMMIT had come
+	case code == "25P03": // it ends only a session that waits for its client: no COMMIT had come
 		return true
-	case code == "40003" || code[:2] == "08": // the word of something between the server and us
+	case code == "40003" || code[:2] == "08": // said by something between the server and this process
 		return false
 	default:
 		return !endsSession(err, code)
 	}
 }
 
-// endsSession reports whether err may have come with the end of its session. That says
-// nothing of a COMMIT: a timer (25P04) or an order to end (57P01) that comes while the server
-// commits takes effect as soon as it has.
+// endsSession reports whether err may have come with the end of its session. Such an error says
+// nothing about a COMMIT: a timer (25P04) or an order to end (57P01) that comes during the COMMIT
+// takes effect right after it.
 func endsSession(err error, code string) bool {
 	if e := (*pgconn.PgError)(nil); errors.As(err, &e) {
 		return cmp.Or(e.SeverityUnlocalized, e.Severity) != "ERROR"
@@ -126,15 +125,15 @@ func endsSession(err error, code string) bool {
 		return true
 	}
 	switch code[:2] {
-	case "53", "58", "XX": // a PANIC when they concern the log
+	case "53", "58", "XX": // a PANIC if they concern the write-ahead log
 		return true
 	}
 	return code[:3] == "57P" || code == "25P04"
 }
 
-// gateKey is an expression for the key of the advisory lock that is the gate of name, made of
-// the table's identity, which is the same whatever path leads to it. A program's
-// own lock that happens to have it makes one wait for the other, no more.
+// gateKey is an expression for the key of the advisory lock that is the gate of name. It is made of
+// the table's OID, which is the same on every search path. If a lock of the program's own has the
+// same key, one of the two waits for the other, no more.
 func gateKey(table, name string) string {
 	sum := sha256.Sum256([]byte("gate\x00" + name))
 	key := strconv.FormatInt(int64(binary.BigEndian.Uint64(sum[:])), 10)
@@ -145,21 +144,22 @@ func milliseconds(d time.Duration) string {
 	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
 }
 
-// gatePostgres takes the gate for itself: guarded transactions that come later
-// queue behind. Of the row lock alone they would hold a share in turns, and the
-// change would never get it. The settings end with the transaction.
+// gatePostgres takes the gate exclusively: guarded transactions that come later queue behind it.
+// With the row lock alone, overlapping guarded transactions would hold a share in turns, and the
+// change would never get the lock. The settings end with the transaction.
 //
-// It rings here already, at no round trip more: the server delivers with the
-// COMMIT, and only then.
+// The same statement notifies the listeners, which saves a round trip. The server delivers the
+// notification with the COMMIT, and only then.
 func gatePostgres(ctx context.Context, tx *sql.Tx, table, name string, wait time.Duration) error {
 	_, err := tx.ExecContext(ctx, "SELECT "+boundsPostgres(wait)+", pg_advisory_xact_lock("+gateKey(table, name)+"), "+
 		postgresNotify(Subject{Table: table, Name: name}.Key()))
 	return err
 }
 
-// postgresLiteral writes a value into a statement's text, whatever the setting
-// of standard_conforming_strings. It is converted as a parameter would be: where the
-// client's encoding is not that of the bytes that the driver sends, the rows hold what came of it.
+// postgresLiteral writes a value into a statement's text, whatever the setting of
+// standard_conforming_strings. The server converts the value as it would convert a parameter. If
+// the driver sends bytes in another encoding than the client's, the rows hold the outcome of that
+// conversion, and the literal must match it.
 func postgresLiteral(arg any) string {
 	if s, ok := arg.(string); ok {
 		return "convert_from(decode('" + hex.EncodeToString([]byte(s)) + "', 'hex'), pg_client_encoding())"

@@ -37,8 +37,8 @@ func postgresServer() []Condition {
 		},
 		{
 			Name: "session timeouts",
-			// Zero means none. The library sets its own bounds for a guarded
-			// transaction, but keeps lower ones.
+			// Zero means no bound. The library sets its own bounds for a guarded transaction, but
+			// keeps lower ones of the session.
 			Query: `SELECT string_agg(name || ' = ' || setting || ' ms', ', ' ORDER BY name),
 				bool_and(setting::bigint NOT BETWEEN 1 AND 9999)::int FROM pg_settings
 				WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')`,
@@ -73,7 +73,8 @@ func postgresDurability() []Condition {
 		},
 		{
 			Name: "standbys",
-			// Who may not see the state of a standby sees that it is there.
+			// A user without the right to see the state of a standby still sees that the standby is
+			// there.
 			Query: `SELECT format('%s attached, %s of them synchronous; synchronous_standby_names = %L, synchronous_commit = %s', attached, synchronous,
 					current_setting('synchronous_standby_names'), current_setting('synchronous_commit')),
 				CASE WHEN attached = 0 THEN 1 WHEN hidden > 0 THEN NULL

@@ -11,28 +11,29 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// postgresChannel is one for all elections of a database; the payload is the
-// subject's key.
+// postgresChannel is the one channel for all elections of a database. The payload is the subject's
+// key.
 const postgresChannel = "sqlelect"
 
-// postgresRoom is a condition: there is room for notifications. The server has one queue
-// for those of all databases, and when somebody who listens takes none the queue grows; a
-// COMMIT that finds it full fails.
+// postgresRoom is a condition: the server's queue has room for notifications. All databases share
+// one queue. It grows while a session listens and takes no notifications. A COMMIT that finds it
+// full fails.
 const postgresRoom = "pg_notification_queue_usage() < 0.5"
 
-// postgresNotify rings, once the transaction that runs it is committed, if there is room.
+// postgresNotify is an expression that notifies the listeners if there is room. The server delivers
+// the notification when the transaction is committed.
 func postgresNotify(payload string) string {
 	return "CASE WHEN " + postgresRoom + " THEN pg_notify('" + postgresChannel + "', '" + payload + "') END"
 }
 
 const queueFull = "the server's queue of notifications is full: somebody listens and takes none, perhaps in a long transaction"
 
-// errQueueFull means that a transaction was not committed, as nobody could be told.
+// errQueueFull means that a transaction was not committed, because the queue had no room for its
+// notification.
 var errQueueFull = errors.New(queueFull)
 
-// Unheard marks the error of a COMMIT that has failed only because the queue of
-// notifications has become full since the transaction asked whether there was room: the
-// class of the error is then Retry.
+// Unheard marks the error of a COMMIT that has failed only for a full queue of notifications: the
+// queue has filled up since the transaction asked for room. A marked error has class Retry.
 func Unheard(err error) error {
 	const limitExceeded = "54000"
 	if code, _ := postgresCode(err); code == limitExceeded {
@@ -41,8 +42,8 @@ func Unheard(err error) error {
 	return err
 }
 
-// postgresPing is how often a silent connection is used at least: some balancers end one
-// after 5 s, and one that is dead does not say so.
+// postgresPing is the longest time for which a connection is left unused. Some balancers end a
+// silent connection after 5 s, and a dead connection does not say that it is dead.
 const postgresPing = 4 * time.Second
 
 // postgresListener receives the notifications that changes of leader send, see
@@ -50,7 +51,7 @@ const postgresPing = 4 * time.Second
 type postgresListener struct {
 	conn *sql.Conn
 	ping time.Duration // how often to use the connection
-	used time.Time     // the last time; what it hears is no use of it to the server
+	used time.Time     // the last time; to the server, a notification is no use of the connection
 }
 
 func listenPostgres(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, error) {
@@ -72,8 +73,9 @@ func listenPostgres(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, 
 	if err == nil {
 		err = l.probe(ctx, db)
 		if err != nil && pooled {
-			// It listens on behalf of nobody now, on a connection that others are lent. They
-			// do not mind, but should hear no more than need be; it may be another one by now.
+			// The server's connection still listens, for no client, while it is lent to others.
+			// That does them no harm, but is useless. (UNLISTEN may meet another connection by
+			// now.)
 			_, _ = conn.ExecContext(ctx, "UNLISTEN "+postgresChannel)
 		}
 	}
@@ -87,10 +89,10 @@ func listenPostgres(ctx context.Context, db *sql.DB, conn *sql.Conn) (Listener, 
 	return l, nil
 }
 
-// adapt has the connection used as often as the server wants it to be.
+// adapt makes sure that the connection is used often enough for the server's idle_session_timeout.
 func (l *postgresListener) adapt(ctx context.Context) error {
 	l.used = time.Now()
-	var ms int64 // 0: it bears any, as it does before version 14
+	var ms int64 // 0: no such timeout, as on all servers before version 14
 	err := l.conn.QueryRowContext(ctx, "SELECT COALESCE(MAX(setting::bigint), 0) FROM pg_settings WHERE name = 'idle_session_timeout'").Scan(&ms)
 	if ms > 0 {
 		l.ping = min(l.ping, time.Duration(ms)*time.Millisecond/2)
@@ -98,12 +100,12 @@ func (l *postgresListener) adapt(ctx context.Context) error {
 	return err
 }
 
-// errTransactionPooling: so nobody could listen.
+// errTransactionPooling: behind such a pooler no session can listen.
 var errTransactionPooling = errors.New("none would arrive: the DSN leads to a pooler that lends out the server's connections by the transaction")
 
-// pooled reports whether the connection leads to a pooler, and returns an error if
-// that lends the server's connection to another one already, while this one is open.
-// Where it has not come to that, the probe will tell.
+// pooled reports whether the connection leads to a pooler. It returns an error if the pooler
+// already lends the server's connection to a second client connection while this one is open. If
+// that has not happened yet, the probe will tell.
 func (l *postgresListener) pooled(ctx context.Context, db *sql.DB) (bool, error) {
 	pooled, err := behindPooler(ctx, l.conn)
 	if err != nil || !pooled {
@@ -123,9 +125,9 @@ func (l *postgresListener) pooled(ctx context.Context, db *sql.DB) (bool, error)
 	return true, nil
 }
 
-// probe sends a notification by another connection and waits for it. A pooler
-// that lends its connections by the transaction accepts LISTEN and delivers
-// nothing; what this connection sent itself, it might still get.
+// probe sends a notification by another connection and waits for it. A pooler that lends its
+// connections by the transaction accepts LISTEN and delivers nothing. Sent by the listening
+// connection itself, the notification might arrive all the same.
 func (l *postgresListener) probe(ctx context.Context, db *sql.DB) error {
 	ctx, cancel := context.WithTimeout(ctx, deadAfter)
 	defer cancel()
@@ -136,7 +138,7 @@ func (l *postgresListener) probe(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("send one: %w", err)
 	}
 	if !sent {
-		return errors.New(queueFull) // not to be tried again at once
+		return errors.New(queueFull) // an error without a class: the caller does not try again at once
 	}
 	for {
 		heard, err := l.receive(ctx)
@@ -149,9 +151,8 @@ func (l *postgresListener) probe(ctx context.Context, db *sql.DB) error {
 	}
 }
 
-// receive returns the payload of the next notification; "" also of one that a
-// handler of the program's own has taken. The connection stays whole when ctx
-// ends.
+// receive returns the payload of the next notification. If a handler of the program's own has taken
+// that notification, the payload is "". The connection stays whole when ctx ends.
 func (l *postgresListener) receive(ctx context.Context) (payload string, err error) {
 	err = l.conn.Raw(func(dc any) error {
 		conn, _ := pgxOf(dc)
@@ -176,8 +177,8 @@ func (l *postgresListener) Wait(ctx context.Context, _ []Watched, nudge <-chan s
 	}
 }
 
-// hear waits for a notification or a nudge, and reports whether there was neither until the
-// connection was idle for too long.
+// hear waits for a notification or a nudge. If neither comes before the connection has been unused
+// for too long, idle is true.
 func (l *postgresListener) hear(ctx context.Context, nudge <-chan struct{}) (heard string, idle bool, err error) {
 	waiting, stop := context.WithDeadline(ctx, l.used.Add(l.ping))
 	defer stop()
@@ -196,13 +197,13 @@ func (l *postgresListener) hear(ctx context.Context, nudge <-chan struct{}) (hea
 	stop()
 	wasNudged := <-nudged
 	if ended && ctx.Err() == nil {
-		return heard, heard == "" && !wasNudged, nil // what else is wrong shows when the connection is used
+		return heard, heard == "" && !wasNudged, nil // any other fault shows at the next use of the connection
 	}
 	return heard, false, err
 }
 
-// check uses the connection. It fails if that does not answer, and if changes are made without telling anybody
-// by now.
+// check uses the connection. It fails if the server does not answer. It also fails if the queue has
+// no room: changes of leader then notify no listener.
 func (l *postgresListener) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, deadAfter)
 	defer cancel()

@@ -7,23 +7,23 @@ import (
 	"sync"
 )
 
-// pooledFence keeps a guarded transaction whole on PostgreSQL behind a pooler that
-// lends out the server's connections by the transaction (PgBouncer). A setting of the
-// session would stay with whoever is lent the connection next, and would not bind what
-// the function sends after a raw COMMIT, as that may go to another one. So everything
-// set here ends with the transaction, and the function's statements go through a
-// wholeTxnConn, which lets none pass when the transaction is over.
+// pooledFence keeps a guarded transaction whole on PostgreSQL behind a pooler that lends out the
+// server's connections by the transaction (PgBouncer). A setting of the session would reach the
+// client that is lent the connection next. It would not bind what the function sends after a raw
+// COMMIT, which may go to another connection. So everything set here ends with the transaction. The
+// function's statements go through a wholeTxnConn, which lets no statement pass once the
+// transaction is over.
 type pooledFence struct {
 	conn  *sql.Conn
 	token string
 	loan  *loan
-	lent  *sql.DB         // has but that one connection
-	back  func()          // conn may be used again
-	ended <-chan struct{} // closed: it may by now
-	dead  bool            // the connection was, before the transaction began
+	lent  *sql.DB         // has only that one connection
+	back  func()          // lets conn be used again
+	ended <-chan struct{} // closed when conn may be used again
+	dead  bool            // the connection was dead before the transaction began
 }
 
-// lendPostgres lends conn's connection to a handle of its own until Lift.
+// lendPostgres lends conn's connection to a handle of its own, until Lift.
 func lendPostgres(conn *sql.Conn) (Fence, error) {
 	lent, back, ended := make(chan *wholeTxnConn, 1), make(chan struct{}), make(chan struct{})
 	var err error
@@ -72,8 +72,8 @@ func (f *pooledFence) Rollback(_ context.Context, tx *Txn) error { return tx.Rol
 
 func (f *pooledFence) Ended() bool { return false }
 
-// Lift has nothing to restore. A goroutine that the function left behind may still end
-// the transaction, which is waited for.
+// Lift has nothing to restore. A goroutine that the function left behind may still be ending the
+// transaction: Lift waits for that.
 func (f *pooledFence) Lift(discard bool) error {
 	_ = f.lent.Close()
 	if f.loan.given {
@@ -84,16 +84,16 @@ func (f *pooledFence) Lift(discard bool) error {
 	return restore(f.conn, discard || f.dead)
 }
 
-// loan is a connector that has one connection to give, once.
+// loan is a connector that gives its one connection once.
 type loan struct {
 	whole *wholeTxnConn
 	given bool
-	over  chan struct{} // closed: nobody uses it any more
+	over  chan struct{} // closed when the lent handle has let go of it
 }
 
 func (l *loan) Connect(context.Context) (driver.Conn, error) {
 	if l.given {
-		return nil, driver.ErrBadConn // it was dead
+		return nil, driver.ErrBadConn // the connection was dead
 	}
 	l.given = true
 	return l.whole, nil

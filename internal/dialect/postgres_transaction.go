@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// transactPostgres sends one batch, of which the server works off one statement after the
-// other, COMMIT included. It needs pgx itself: behind a wrapper, the statements go through
-// that one by one.
+// transactPostgres sends one batch. The server runs its statements one after the other, COMMIT
+// included. The batch needs pgx itself: a wrapper around it is to see each statement, so then the
+// error is errors.ErrUnsupported, and the statements go through the wrapper one by one.
 func transactPostgres(ctx context.Context, conn *sql.Conn, t Transaction) error {
 	var err error
 	raw := conn.Raw(func(dc any) error {
@@ -38,12 +38,11 @@ func transactPostgres(ctx context.Context, conn *sql.Conn, t Transaction) error 
 	return errors.Join(err, raw)
 }
 
-// Only an error makes a batch stop, and errors are what alerts on a server's log look for.
-// So a change that must not be made runs to its COMMIT and has written nothing (but for empty
-// rows of a first change): each write
-// asks a setting of the transaction whether the change is open. The setting says so if the
-// gate was free, and if every row that the change needs was there and is locked by now,
-// so that the later statements find what the earlier one found.
+// Only an error stops a batch, and alerts look for errors in a server's log. So a change that must
+// not be made runs to its COMMIT and writes nothing (except for the empty rows of a first change).
+// Each write asks a setting of the transaction whether the change is open. The change is open if
+// the gate was free, and if every row that it needs was there and is locked by now. Because of the
+// locks, later statements find what the earlier ones found.
 const (
 	postgresChange = "election.change"
 	postgresOpen   = "current_setting('" + postgresChange + "') = 'open'"
@@ -57,14 +56,14 @@ func postgresSetChange(open string) string {
 var errGateShut = errors.New("somebody has passed the gate, or holds a row")
 
 const (
-	// postgresDivisionByZero stops a batch whose write finds no row although the row was
-	// there and is locked: a trigger of the program's own has swallowed the write.
+	// postgresDivisionByZero stops a batch whose write finds no row although the row was there and
+	// is locked: a trigger of the program's own has swallowed the write.
 	postgresDivisionByZero = "22012"
-	// postgresAtOnce bounds, in milliseconds, the waits that are left: for DDL, and at
-	// COMMIT for others who notify.
+	// postgresAtOnce bounds the remaining waits, in milliseconds: for DDL, and at COMMIT for other
+	// transactions that notify.
 	postgresAtOnce = "100"
 
-	allLocked = -1 // what lockPostgres returns; else the number of the statement whose row is missing
+	allLocked = -1 // verdicts of lockPostgres; any other is the number of the statement that has missed
 	notLocked = -2
 )
 
@@ -73,7 +72,7 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	batch.Queue("SELECT set_config('lock_timeout', '" + postgresAtOnce + "', true), " +
 		postgresSetChange("pg_try_advisory_xact_lock("+gateKey(t.Table, t.Name)+")"))
-	// Rows that need only be there are made first, so that they can be locked.
+	// Rows that must merely exist are inserted first, so that they can be locked.
 	made := slices.IndexFunc(t.Statements, func(s Statement) bool { return s.Values == "" || s.Missed != nil })
 	for _, s := range t.Statements[:made] {
 		query, args := s.ifOpen()
@@ -92,8 +91,8 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 	if pg.IsClosed() {
 		return driver.ErrBadConn
 	}
-	// From here on no error says that nothing was sent: those of a batch are not to be
-	// trusted in that.
+	// From here on no error says that nothing was sent: in this, the errors of a batch cannot be
+	// trusted.
 	results := pg.SendBatch(ctx, batch)
 	defer func() {
 		if closeErr := results.Close(); err == nil {
@@ -119,7 +118,7 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 	return Unheard(err)
 }
 
-// ifOpen is Query of a statement that writes nothing unless the change is open.
+// ifOpen is Query with one more condition: the statement writes nothing unless the change is open.
 func (s Statement) ifOpen() (query string, args []any) {
 	if s.Values != "" {
 		return s.Write + " SELECT " + s.Values + " WHERE " + postgresOpen + " " + s.Existing, s.Args
@@ -128,14 +127,14 @@ func (s Statement) ifOpen() (query string, args []any) {
 	return query + " AND " + postgresOpen, args
 }
 
-// onTable makes a statement PostgreSQL's.
+// onTable puts the table and PostgreSQL's placeholders into a statement.
 func (t Transaction) onTable(query string) string {
 	return strings.ReplaceAll(PostgreSQL().Rebind(query), "%", t.Table)
 }
 
-// lockPostgres locks the rows that t needs, in the order of its statements, if the gate is
-// passed. It waits for none of them. It leaves the change open, and rings, if it has got them all,
-// and if no row exists that t adds.
+// lockPostgres is a query that locks the rows that t needs, if the gate was free. It locks them in
+// the order of t's statements, and waits for none of them. If it has locked all of them, and none
+// of the rows that t adds exists, it leaves the change open and notifies the listeners.
 func (t Transaction) lockPostgres() (query string, args []any) {
 	var missing, locked []string
 	var lockedArgs []any
@@ -158,10 +157,10 @@ func (t Transaction) lockPostgres() (query string, args []any) {
 		postgresNotify(Subject{Table: t.Table, Name: t.Name}.Key()) + " END FROM found", append(args, lockedArgs...)
 }
 
-// opened returns the error of a change that is shut: of one that writes nothing, but for
-// rows that need only be there.
+// opened returns the error of a change that is shut. Such a change writes nothing, except for rows
+// that must merely exist.
 func (t Transaction) opened(results pgx.BatchResults, made int) error {
-	for range 2 + made { // BEGIN, the gate, and those rows
+	for range 2 + made { // BEGIN, the gate, and the rows that are inserted first
 		if _, err := results.Exec(); err != nil {
 			return err
 		}

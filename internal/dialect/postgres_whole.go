@@ -9,18 +9,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// wholeTxnConn is a connection for one transaction: when that is over, it sends
-// nothing more. The server tells with each of its answers whether it is; and a text of
-// several statements, of which one could end the transaction before the next, is left
-// to the server to refuse, as it does in the extended protocol.
+// wholeTxnConn is a connection for one transaction. When the transaction is over, it sends nothing
+// more: each answer of the server says whether a transaction is open. In a text of several
+// statements, one statement could end the transaction before the next one. Such a text goes in the
+// extended protocol, in which the server refuses it.
 type wholeTxnConn struct {
 	lendable
-	pgx   *pgx.Conn // that lies under it
+	pgx   *pgx.Conn // the pgx connection below lendable
 	close func()
 }
 
-// lendable is what a connection must offer to be lent; pgx's do, and so do most
-// wrappers.
+// lendable is what a driver's connection must offer to be lent. Those of pgx offer it, and so do
+// most wrappers.
 type lendable interface {
 	driver.Conn
 	driver.ConnBeginTx
@@ -31,7 +31,7 @@ type lendable interface {
 
 var errNotLendable = errors.New("behind a pooler, guarded transactions need the driver github.com/jackc/pgx/v5/stdlib")
 
-// wholeTxn returns the outermost connection of dc that can be lent.
+// wholeTxn returns the outermost layer of dc that can be lent, or nil.
 func wholeTxn(dc any) *wholeTxnConn {
 	conn, _ := pgxOf(dc)
 	for layer := range layers(dc) {
@@ -42,7 +42,7 @@ func wholeTxn(dc any) *wholeTxnConn {
 	return nil
 }
 
-// ownStatement in a ctx marks a statement of the library's.
+// ownStatement is a ctx key that marks a statement of the library's.
 type ownStatement struct{}
 
 func (c *wholeTxnConn) isOver() error {
@@ -91,7 +91,8 @@ type wholeTx struct {
 	conn *wholeTxnConn
 }
 
-// Commit sends no COMMIT that would find nothing to do, and succeed.
+// Commit sends no COMMIT once the transaction is over: the server would find nothing to do, and
+// report success.
 func (t wholeTx) Commit() error {
 	if err := t.conn.isOver(); err != nil {
 		return err
@@ -99,32 +100,32 @@ func (t wholeTx) Commit() error {
 	return t.Tx.Commit()
 }
 
-// Prepare is for what has no ctx.
+// Prepare is PrepareContext for callers without a ctx.
 func (c *wholeTxnConn) Prepare(query string) (driver.Stmt, error) {
 	return c.PrepareContext(context.Background(), query)
 }
 
-// PrepareContext only keeps the text: a prepared statement would stay on the server's
-// connection, in the way of whoever is lent it next.
+// PrepareContext only keeps the text. A prepared statement would stay on the server's connection,
+// in the way of the client that is lent it next.
 func (c *wholeTxnConn) PrepareContext(_ context.Context, query string) (driver.Stmt, error) {
 	return keptText{c, query}, nil
 }
 
-// Close leaves the connection to whom it was lent by. It is called when the lent handle
-// is closed and no call is under way any more.
+// Close leaves the connection to its lender. database/sql calls it when the lent handle is closed
+// and no call is under way any more.
 func (c *wholeTxnConn) Close() error {
 	c.close()
 	return nil
 }
 
-// keptText is a statement that is sent as a whole each time.
+// keptText is a statement whose text is sent each time.
 type keptText struct {
 	conn *wholeTxnConn
 	text string
 }
 
 func (s keptText) Close() error  { return nil }
-func (s keptText) NumInput() int { return -1 } // the server will say
+func (s keptText) NumInput() int { return -1 } // the server checks the number
 
 func (s keptText) Exec([]driver.Value) (driver.Result, error) { return nil, errors.ErrUnsupported }
 func (s keptText) Query([]driver.Value) (driver.Rows, error)  { return nil, errors.ErrUnsupported }
@@ -137,8 +138,8 @@ func (s keptText) QueryContext(ctx context.Context, args []driver.NamedValue) (d
 	return s.conn.QueryContext(ctx, s.text, args)
 }
 
-// isOneStatement reports whether query surely holds no more than one: only a
-// semicolon separates two.
+// isOneStatement reports whether query certainly holds no more than one statement: only a semicolon
+// separates two.
 func isOneStatement(query string) bool {
 	return !strings.Contains(strings.TrimRight(query, "; \t\r\n"), ";")
 }

@@ -101,13 +101,13 @@ func TestRolledBackOnServers(t *testing.T) {
 	}
 }
 
-// coded is an error of a driver that tells little more than its code.
+// coded is an error of a driver that tells only its code.
 type coded string
 
 func (c coded) Error() string    { return string(c) }
 func (c coded) SQLState() string { return string(c) }
 
-// Other drivers than pgx tell the code, and the severity in whatever language.
+// Drivers other than pgx tell the code, but may tell the severity in another language.
 func TestErrorsOfOtherDrivers(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, Retry, Classify(fmt.Errorf("wrapped: %w", coded("40001"))))
@@ -120,7 +120,7 @@ func TestErrorsOfOtherDrivers(t *testing.T) {
 	}
 }
 
-// Whatever bytes an ID holds, it stays a value.
+// An ID stays a value, whatever bytes it holds.
 func TestLiterals(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "id = 2 AND a = x'27203f' AND v = 7",

@@ -14,13 +14,13 @@ func SQLite() *Dialect {
 		// SQLite itself has no limit; this one keeps names readable in messages
 		// and catches a wrong argument.
 		MaxIdentifier: 255,
-		// Lower case and exactly these words: gorm's AutoMigrate of an older
-		// member compares them and rebuilds a table whose types look different.
+		// Lower case and exactly these words. gorm's AutoMigrate of an older version compares them,
+		// and rebuilds a table whose types look different.
 		Types:        Types{Integer: "integer", Text: "text", Name: "text", Long: "text"},
 		InsertNew:    "INSERT INTO",
 		SkipExisting: "ON CONFLICT DO NOTHING",
 		OneWriter:    true,
-		Schema:       "main", // a temporary table of the same name would come first
+		Schema:       "main", // without it, a temporary table of the same name comes first
 		look:         lookSQLite,
 		UpdateMany: func(table string, c Columns) string {
 			return " UPDATE " + table + " AS t SET " + c.assignments() + " FROM renewal r WHERE t." + c.Name + " = r." + c.Name +
@@ -29,7 +29,7 @@ func SQLite() *Dialect {
 		Examination: examinationSQLite(),
 		quote:       `"`,
 		placeholder: func(int) string { return "?" },
-		// An explicit collation beats whatever the column was declared with.
+		// An explicit collation overrides the column's own.
 		byteEqual:  func(column, arg string) string { return column + " = " + arg + " COLLATE BINARY" },
 		classify:   classifySQLite,
 		rolledBack: rolledBackSQLite,
@@ -42,7 +42,7 @@ func SQLite() *Dialect {
 			restore, err := hastenSQLite(ctx, conn)
 			return func() error { return orDiscard(conn, restore()) }, err
 		},
-		last:   "SELECT 1 WHERE 0", // it is done at once: a row would keep it active, in the pool too
+		last:   "SELECT 1 WHERE 0", // it has no row, which would keep it active, even in the pool
 		listen: listenSQLite,
 	}
 }
@@ -66,8 +66,8 @@ func classifySQLite(err error) Class {
 	case sqliteReadOnly:
 		return Unusable
 	case sqliteError:
-		// Also "no such table", which SQLite says of a table created by another
-		// connection when it finds the file locked as it wants to look again.
+		// Also "no such table". SQLite says so of a table that another connection has created, if
+		// the file is locked when SQLite wants to read the schema again.
 		return Stale
 	case sqliteCorrupt, sqliteFull, sqliteCantOpen, sqliteNotADB,
 		sqliteConstraint, sqliteMismatch, sqliteTooBig, sqliteAuth, sqlitePerm:
@@ -76,9 +76,9 @@ func classifySQLite(err error) Class {
 	return Unknown
 }
 
-// rolledBackSQLite trusts three codes only: the driver rolls the transaction
-// back when COMMIT returns one of them, and SQLite has written nothing by then.
-// SQLITE_ERROR is not among them: it also means that no transaction was active.
+// rolledBackSQLite trusts three codes only. When COMMIT returns one of them, SQLite has written
+// nothing, and the driver rolls the transaction back. SQLITE_ERROR is not among them: it also means
+// that no transaction was active.
 func rolledBackSQLite(err error) bool {
 	code, ok := sqliteCode(err)
 	if !ok {
@@ -91,9 +91,9 @@ func rolledBackSQLite(err error) bool {
 	return false
 }
 
-// sqliteFileQuery names the database's file, "" for one in memory.
+// sqliteFileQuery returns the path of the database's file, or "" for a database in memory.
 const sqliteFileQuery = `SELECT COALESCE(file, '') FROM pragma_database_list WHERE name = 'main'`
 
-// MemoryIdentity is the identity of the in-memory database that this library
-// opened under name; "" stands for all those that it did not open.
+// MemoryIdentity is the identity of the in-memory database that this library opened under name. The
+// name "" stands for all in-memory databases that it did not open.
 func MemoryIdentity(name string) string { return "sqlite::memory:" + name }

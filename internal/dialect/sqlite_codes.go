@@ -2,7 +2,7 @@ package dialect
 
 import "reflect"
 
-// Result codes of SQLite's, which every driver hands on (https://www.sqlite.org/rescode.html).
+// Result codes of SQLite, which every driver passes on (https://www.sqlite.org/rescode.html).
 const (
 	sqliteError      = 1
 	sqlitePerm       = 3
@@ -34,8 +34,8 @@ func sqliteCode(err error) (code int, ok bool) {
 	return cgoSQLiteCode(err)
 }
 
-// cgoSQLiteCode returns the extended result code of mattn/go-sqlite3's error. It is found by its
-// name: to import its package would be to compile SQLite's C in every program.
+// cgoSQLiteCode returns the extended result code of mattn/go-sqlite3's error. It finds the type by
+// its name: an import of the package would compile SQLite's C in every program.
 func cgoSQLiteCode(err error) (code int, ok bool) {
 	switch e := err.(type) {
 	case nil:

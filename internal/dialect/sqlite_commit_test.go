@@ -27,7 +27,7 @@ func eachSQLite(t *testing.T, run func(t *testing.T, db *dbtest.Database, g guar
 	})
 }
 
-// Rows that were left open, of a statement that writes, do not keep it from committing.
+// A COMMIT succeeds although the rows of a writing statement were left open.
 func TestSQLiteCommitsWithOpenRows(t *testing.T) {
 	eachSQLite(t, func(t *testing.T, db *dbtest.Database, g guardedTx) {
 		rows, err := g.tx.Query("INSERT INTO entries VALUES (1), (2) RETURNING n")
@@ -41,8 +41,8 @@ func TestSQLiteCommitsWithOpenRows(t *testing.T) {
 	})
 }
 
-// While a COMMIT waits for a reader, as in the default journal mode, somebody else may roll the
-// transaction back and begin another one: committing that is no success.
+// While a COMMIT waits for a reader, as in the default journal mode, another goroutine may roll the
+// transaction back and begin another one. A commit of that other transaction is no success.
 func TestSQLiteCommitsItsOwnTransaction(t *testing.T) {
 	eachSQLite(t, func(t *testing.T, db *dbtest.Database, g guardedTx) {
 		if db.Name != "sqlite-journal" {

@@ -1,10 +1,10 @@
 package dialect
 
-// inMemorySQLite is true of a database without a file.
+// inMemorySQLite is an expression that is true for a database without a file.
 const inMemorySQLite = "(SELECT COALESCE(file, '') = '' FROM pragma_database_list WHERE name = 'main')"
 
-// examinationSQLite asks for settings of the connection; only the journal's mode
-// belongs to the file.
+// examinationSQLite asks for settings of the connection. Only the journal's mode belongs to the
+// file.
 func examinationSQLite() Examination {
 	return Examination{
 		Version: "SELECT sqlite_version()",

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// sqliteFence refuses, by a commit hook on the pinned connection, every commit
-// but one; by a rollback hook it learns that the transaction is gone. SQLite
-// drops to autocommit after a raw ROLLBACK, an INSERT OR ROLLBACK or an
-// interrupted write, and would commit each later statement on its own.
+// sqliteFence keeps a guarded transaction whole on SQLite, with two hooks on the pinned connection.
+// The commit hook refuses every commit but one. The rollback hook tells that the transaction is
+// gone. After a raw ROLLBACK, an INSERT OR ROLLBACK or an interrupted write, SQLite drops to
+// autocommit, and without the hooks it would commit each later statement on its own.
 //
-// The state moves one way, open → permitted → spent, or to ended from anywhere
-// before spent. The hooks run inside the statement that triggers them, under the
-// connection's lock, and must not use the connection.
+// The state moves one way: from open to permitted to spent, or from open or permitted to ended. The
+// hooks run inside the statement that triggers them, under the connection's lock, and must not use
+// the connection.
 type sqliteFence struct {
 	conn  *sql.Conn
 	keep  bool // the connection is the database: closing it would lose all data
@@ -54,9 +54,9 @@ func fenceSQLite(_ context.Context, conn *sql.Conn, identity string) (Fence, err
 	return f, nil
 }
 
-// onCommit tells SQLite to go on (0) or to roll back (1). It permits one commit,
-// so that a statement sent by a goroutine that outlived the guarded function
-// cannot follow in the wake of ours.
+// onCommit tells SQLite to go on (0) or to roll back (1). It permits one commit only. So a
+// statement of a goroutine that outlived the guarded function cannot be committed after the
+// library's COMMIT.
 func (f *sqliteFence) onCommit() int32 {
 	if f.state.CompareAndSwap(fencePermitted, fenceSpent) {
 		return 0
@@ -81,27 +81,26 @@ func (f *sqliteFence) Hold(ctx context.Context, tx *sql.Tx, c Claim) (held bool,
 	return holdSQLite(ctx, tx, c)
 }
 
-// holdSQLite writes the row as it is, if it holds the claim: being the first statement
-// that touches a table, that takes the write lock as BEGIN IMMEDIATE would, and fails for
-// everybody else.
+// holdSQLite writes the row as it is, if the row holds the claim; otherwise it finds no row. If
+// this is the transaction's first statement that touches a table, it takes the write lock as BEGIN
+// IMMEDIATE would.
 func holdSQLite(ctx context.Context, tx *sql.Tx, c Claim) (held bool, err error) {
 	return wrote(tx.ExecContext(ctx, "UPDATE "+c.Table+" SET "+c.Mark+" = "+c.Mark+" WHERE "+c.Where, c.Args...))
 }
 
-// Commit tries again while a reader is in the way, which in WAL mode none is: SQLite
-// asks for that before the hook, keeps the transaction open, and lets no new reader
-// in. The drivers' own Commit would roll back, and a guarded function cannot be run
-// again.
+// Commit tries again while a reader is in the way. (In WAL mode no reader is.) SQLite looks for
+// readers before it calls the hook. If there is one, it keeps the transaction open and lets no new
+// reader in. The drivers' own Commit would roll back, and a guarded function cannot be run again.
 func (f *sqliteFence) Commit(ctx context.Context, tx *Txn) error {
 	if !f.state.CompareAndSwap(fenceOpen, fencePermitted) {
 		return ErrEnded
 	}
 	for busy := error(nil); ; {
-		_, err := tx.ExecContext(context.WithoutCancel(ctx), "COMMIT") // one that is interrupted may be done
+		_, err := tx.ExecContext(context.WithoutCancel(ctx), "COMMIT") // an interrupted COMMIT may have been done
 		switch {
 		case err == nil:
 			if f.state.Load() != fenceSpent {
-				return ErrEnded // it was another transaction, without a write: ours was rolled back by a straggler
+				return ErrEnded // a straggler has rolled ours back: this was another transaction, without a write
 			}
 			return nil
 		case strings.Contains(err.Error(), "statements in progress"):
@@ -119,7 +118,7 @@ func (f *sqliteFence) Commit(ctx context.Context, tx *Txn) error {
 			}
 		}
 		f.end()
-		if f.Ended() && rolledBackSQLite(err) { // and nobody else can commit it any more
+		if f.Ended() && rolledBackSQLite(err) { // and no other goroutine can commit it any more
 			return err
 		}
 		return uncertain(err, func(error) bool { return false })
@@ -128,9 +127,9 @@ func (f *sqliteFence) Commit(ctx context.Context, tx *Txn) error {
 
 func (f *sqliteFence) Rollback(_ context.Context, tx *Txn) error { return tx.Rollback() }
 
-// Lift closes no connection that is known to be in no transaction: a goroutine of the
-// guarded function's may be closing a statement that it prepared, and modernc.org/sqlite
-// panics where the connection was closed before.
+// Lift closes no connection that is known to be in no transaction, not even with discard. A
+// goroutine of the guarded function may be closing a statement that it has prepared, and
+// modernc.org/sqlite panics if the connection is closed before the statement.
 func (f *sqliteFence) Lift(discard bool) error {
 	discard = discard && !f.keep && !f.isIdle()
 	err := rawUnlessClosed(f.conn, func(dc any) error {
@@ -147,7 +146,7 @@ func (f *sqliteFence) Lift(discard bool) error {
 	return err
 }
 
-// isIdle tries to begin a transaction, which fails inside of one.
+// isIdle reports whether the connection is in no transaction: inside of one BEGIN fails.
 func (f *sqliteFence) isIdle() bool {
 	for _, statement := range []string{"BEGIN", "ROLLBACK"} {
 		if execUnlessClosed(context.Background(), f.conn, statement) != nil {
@@ -161,7 +160,7 @@ func (f *sqliteFence) isIdle() bool {
 type connHooks interface {
 	// set installs both hooks, or removes them when they are nil.
 	set(onCommit func() int32, onRollback func())
-	// wornOut reports whether the connection had better be closed after use.
+	// wornOut reports whether the connection should be closed after use.
 	wornOut() bool
 }
 
@@ -178,8 +177,8 @@ func hooksOf(dc any) (connHooks, bool) {
 	return nil, false
 }
 
-// cgoRegisterer is what mattn/go-sqlite3 offers. It is found by its methods, so
-// that nobody compiles C for it.
+// cgoRegisterer is what connections of mattn/go-sqlite3 offer. They are found by these methods, so
+// that no program must compile C for them.
 type cgoRegisterer interface {
 	RegisterCommitHook(func() int)
 	RegisterRollbackHook(func())
@@ -196,8 +195,8 @@ func (h cgoHooks) set(onCommit func() int32, onRollback func()) {
 	h.conn.RegisterRollbackHook(onRollback)
 }
 
-// wornOut is true once in a while: that driver frees what a hook needs only when
-// the connection is closed, so a connection must not live for ever.
+// wornOut is true for one use in a thousand. The driver frees what a hook needs only when the
+// connection is closed, so a connection must not live for ever.
 func (cgoHooks) wornOut() bool {
 	const uses = 1000
 	return rand.IntN(uses) == 0

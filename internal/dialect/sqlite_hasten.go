@@ -8,20 +8,20 @@ import (
 	"fmt"
 )
 
-// sqliteBusyTimeout, in milliseconds, is the longest that a hastened connection waits for a
-// lock within SQLite, which asks after 1, 2, 5 and 2 ms then. Not 0: a COMMIT that waits for
-// readers, as it does outside of WAL mode, lets no new one in meanwhile.
+// sqliteBusyTimeout is the longest time, in milliseconds, that a hastened connection waits for a
+// lock within SQLite. SQLite then asks after 1, 2, 5 and 2 ms. It is not 0, because a COMMIT
+// outside of WAL mode waits for readers: while it waits, no new reader comes in.
 const sqliteBusyTimeout = 10
 
-// hastenSQLite makes the busy timeout of conn short. With a longer one SQLite sleeps for up to
-// 100 ms at a time, deaf to the end of a ctx, while others take the lock in between. The
-// statements go to the driver's own connection: they concern nothing but its memory.
+// hastenSQLite makes the busy timeout of conn short. With a longer one SQLite sleeps for up to 100
+// ms at a time. It then does not notice the end of a ctx, and others take the lock meanwhile. The
+// statements go to the driver's own connection, past wrappers: they concern only its memory.
 func hastenSQLite(ctx context.Context, conn *sql.Conn) (restore func() error, err error) {
 	var was int64
 	err = conn.Raw(func(dc any) error {
 		bare, ok := bareSQLite(dc)
 		if !ok {
-			return nil // it waits as its program wants it to
+			return nil // its waits stay as the program has set them
 		}
 		if was, err = busyTimeout(ctx, bare); err != nil || was <= sqliteBusyTimeout {
 			return err
@@ -34,8 +34,9 @@ func hastenSQLite(ctx context.Context, conn *sql.Conn) (restore func() error, er
 	return func() error { return restoreBusyTimeout(conn, was) }, err
 }
 
-// restoreBusyTimeout sets what was. 0: it was not changed. It closes nothing if it fails: database/sql, told
-// that a connection is bad, would wait for the transaction on it.
+// restoreBusyTimeout sets the busy timeout to was. If was is no more than sqliteBusyTimeout, the
+// timeout was not changed. If this fails, nothing is closed: once database/sql is told that a
+// connection is bad, it waits for the transaction on it.
 func restoreBusyTimeout(conn *sql.Conn, was int64) error {
 	if was <= sqliteBusyTimeout {
 		return nil
@@ -56,7 +57,8 @@ func restoreBusyTimeout(conn *sql.Conn, was int64) error {
 	return err
 }
 
-// unwrapBadConn keeps the words of a driver's error, and not that the connection is bad: see restoreBusyTimeout.
+// unwrapBadConn keeps the text of a driver's error, without driver.ErrBadConn: see
+// restoreBusyTimeout.
 func unwrapBadConn(err error) error {
 	if errors.Is(err, driver.ErrBadConn) {
 		return errors.New(err.Error())
@@ -64,7 +66,7 @@ func unwrapBadConn(err error) error {
 	return err
 }
 
-// orDiscard closes conn, which is in no transaction, if it could not be restored.
+// orDiscard closes conn if err says that it could not be restored. Conn must be in no transaction.
 func orDiscard(conn *sql.Conn, err error) error {
 	if err != nil {
 		Discard(conn)
@@ -72,13 +74,13 @@ func orDiscard(conn *sql.Conn, err error) error {
 	return err
 }
 
-// bareConn is a driver's own connection, as far as it is needed here.
+// bareConn is the part of a driver's own connection that is needed here.
 type bareConn interface {
 	driver.QueryerContext
 	driver.ExecerContext
 }
 
-// bareSQLite is the innermost layer of a driver connection, if it can be asked.
+// bareSQLite returns the innermost layer of a driver connection, if it can run statements.
 func bareSQLite(dc any) (bare bareConn, ok bool) {
 	for layer := range layers(dc) {
 		bare, ok = layer.(bareConn)
@@ -97,7 +99,7 @@ func busyTimeout(ctx context.Context, conn driver.QueryerContext) (ms int64, err
 	return ms, err
 }
 
-// setBusyTimeout heeds the end of no ctx: it waits for nothing, and is not to be left undone.
+// setBusyTimeout takes no ctx: it waits for nothing, and must not be left undone.
 func setBusyTimeout(conn driver.ExecerContext, ms int64) error {
 	_, err := conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA busy_timeout = %d", ms), nil)
 	return err

@@ -10,7 +10,7 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// What cannot be hastened, as the ctx is over, can be restored all the same.
+// If the ctx is over, Hasten fails, and the connection can be restored all the same.
 func TestHastenUnderACtxThatIsOver(t *testing.T) {
 	t.Parallel()
 	conn, err := dbtest.SQLite(t).Open(t).Conn(t.Context())

@@ -12,9 +12,9 @@ import (
 	"weak"
 )
 
-// SQLite locks a file by POSIX locks, which belong to a process and not to a connection. One
-// SQLite library keeps account of those of all its connections; two libraries in one process do
-// not see each other's locks, and whichever closes the file first drops those of both.
+// SQLite locks a file by POSIX locks, which belong to a process and not to a connection. One SQLite
+// library keeps account of the locks of all its connections. Two libraries in one process do not
+// see each other's locks. When one of them closes the file, the locks of both are dropped.
 
 // libraryUse says that a handle of this process uses a file through a library.
 type libraryUse struct {
@@ -23,15 +23,16 @@ type libraryUse struct {
 	library string
 }
 
-// libraryUses are those of this process. A use ends with its handle: one that is closed or
-// collected is forgotten when the next storage is opened. It is process-wide because the locks are.
+// libraryUses are the uses of this process. The list is process-wide because the locks are. A use
+// ends with its handle: once the handle is closed or collected, the next opening of a storage
+// forgets the use.
 var libraryUses = struct {
 	sync.Mutex
 	of []libraryUse
 }{}
 
 // admitSQLite returns an error if this process has a storage on the same file through another
-// library. The file is looked at by name: to open and close it would drop its locks.
+// library. It looks at the file by name only: opening and closing the file would drop its locks.
 func admitSQLite(ctx context.Context, db *sql.DB, conn *sql.Conn) error {
 	identity, err := SQLite().Identity(ctx, conn)
 	if err != nil {
@@ -71,14 +72,15 @@ func admitSQLite(ctx context.Context, db *sql.DB, conn *sql.Conn) error {
 	return nil
 }
 
-// isClosed reports whether db is closed, or nil. An open handle looks at the ctx next.
+// isClosed reports whether db is closed, or nil. The ping's ctx is over: an open handle returns its
+// error, and a closed one another error.
 func isClosed(db *sql.DB) bool {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	return db == nil || !errors.Is(db.PingContext(over), context.Canceled)
 }
 
-// sqliteLibrary names the package of a driver's own connections.
+// sqliteLibrary returns the package of the driver's own connection, below all wrappers.
 func sqliteLibrary(conn *sql.Conn) (name string, err error) {
 	err = conn.Raw(func(dc any) error {
 		for layer := range layers(dc) {

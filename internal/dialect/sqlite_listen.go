@@ -9,36 +9,37 @@ import (
 	"time"
 )
 
-// How often a listener looks for commits. Every 5 ms makes 1 to 2% of a core, most of it for
-// waking up; every 2 ms twice as much, and a COMMIT with its fsync takes as long. It
-// looks at the files' sizes and times. Only when these have changed, and now and then, does it
-// ask for data_version, a statement.
+// How often a listener looks for commits. A look every 5 ms takes 1 to 2% of a core, most of it for
+// waking up. A look every 2 ms takes twice as much, and a COMMIT with its fsync takes about 2 ms,
+// too. A look is at the files' sizes and times. When these have changed, and now and then, the
+// listener also asks for data_version, which is a statement.
 const (
 	sqlitePoll = 5 * time.Millisecond
-	// sqliteRest is when it asks at the latest: an older kernel keeps times by its tick, and the
-	// second of two writes in one tick may leave no trace.
+	// sqliteRest is the longest time between two such questions. An older kernel keeps times by its
+	// tick: the second of two writes in one tick may leave no trace.
 	sqliteRest = 250 * time.Millisecond
-	// sqlitePending is for how long it asks at each look once the files have changed: a commit
-	// writes them first, and counts after its fsync.
+	// sqlitePending is how long the listener asks at each look after the files have changed. A
+	// commit writes the files first, and counts after its fsync.
 	sqlitePending = 500 * time.Millisecond
-	// sqliteSettled is for how long it asks on when it has seen a commit: another one may have
-	// been pending.
+	// sqliteSettled is how long the listener goes on asking after it has seen a commit. Another
+	// commit may have been pending.
 	sqliteSettled = 10 * time.Millisecond
-	// sqlitePollBlind is how often it asks where it can look at no files, and not in WAL mode:
-	// there one who asks is a reader, and COMMIT is refused while there is one.
+	// sqlitePollBlind is the time between two questions if the files cannot be looked at and the
+	// mode is not WAL. Outside of WAL mode a listener that asks is a reader, and COMMIT is refused
+	// while there is one.
 	sqlitePollBlind = 20 * time.Millisecond
 )
 
-// sqliteListener polls for commits of other processes, by a counter that SQLite
-// keeps per connection. Members in the same process nudge.
+// sqliteListener polls for commits of other processes, by a counter that SQLite keeps for each
+// connection (data_version). Members in the same process nudge.
 type sqliteListener struct {
 	conn    *sql.Conn
 	restore func() error
 	poll    time.Duration
 	files   sqliteFiles
 	version int64     // data_version, as last asked
-	asked   time.Time // when that was
-	until   time.Time // it asks at each look
+	asked   time.Time // when version was asked for
+	until   time.Time // until then it asks at each look
 }
 
 func listenSQLite(ctx context.Context, _ *sql.DB, conn *sql.Conn) (Listener, error) {
@@ -58,7 +59,7 @@ func listenSQLite(ctx context.Context, _ *sql.DB, conn *sql.Conn) (Listener, err
 		return nil, err
 	}
 	switch l.files.name = file; {
-	case file == "" || runtime.GOOS == "windows": // which may tell of a write only when the file is closed
+	case file == "" || runtime.GOOS == "windows": // Windows may show a write only when the file is closed
 		l.files.name = ""
 		if mode != "wal" {
 			l.poll = sqlitePollBlind
@@ -79,11 +80,11 @@ func (l *sqliteListener) Wait(ctx context.Context, watched []Watched, nudge <-ch
 			continue
 		}
 		seen := l.version
-		// Asked before the rows are looked at: what is committed in between is
-		// looked at twice, and nothing is overlooked.
+		// The counter is read before the rows are. A commit in between is looked at twice, and none
+		// is overlooked.
 		err = l.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&l.version)
 		switch {
-		case Classify(err) == Retry: // locked; whoever holds the lock may be changing the leader
+		case Classify(err) == Retry: // locked; the process that holds the lock may be changing the leader
 			return "", nil
 		case err == nil && l.version != seen:
 			l.until = l.asked.Add(sqliteSettled)
@@ -108,27 +109,26 @@ func (l *sqliteListener) due(now time.Time) bool {
 	return true
 }
 
-// Close gives the connection back as it was: closing it could drop a database that is in
-// memory.
+// Close gives the connection back as it was: closing it could drop an in-memory database.
 func (l *sqliteListener) Close() {
 	_ = orDiscard(l.conn, l.restore())
 	_ = l.conn.Close()
 }
 
-// sqliteFiles are a database's own file and its write-ahead log, one of which every commit
-// writes. They are looked at by name: to open and close them would drop the process's locks.
+// sqliteFiles are a database's own file and its write-ahead log. Every commit writes one of them.
+// They are looked at by name: opening and closing them would drop the process's locks.
 type sqliteFiles struct {
 	name string // "": they cannot be looked at
 	seen [2]fileState
 }
 
-// fileState is what a write to a file changes. The zero fileState is that of no file.
+// fileState is what a write to a file changes. The zero fileState means that there is no file.
 type fileState struct {
 	size     int64
 	modified time.Time
 }
 
-// changed reports whether the files are different from how they were at the last call.
+// changed reports whether the files differ from what the last call saw.
 func (f *sqliteFiles) changed() bool {
 	var now [2]fileState
 	for i, name := range []string{f.name, f.name + "-wal"} {

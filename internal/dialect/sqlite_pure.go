@@ -8,7 +8,8 @@ import (
 	"modernc.org/sqlite"
 )
 
-// ErrWithoutSQLite is the error of whatever needs SQLite in a program that is built without; nil here.
+// ErrWithoutSQLite is the error of everything that needs SQLite. It is nil, except in a program
+// that is built without SQLite.
 var ErrWithoutSQLite error
 
 // pureSQLiteCode returns the extended result code of modernc.org/sqlite's error.
@@ -20,7 +21,7 @@ func pureSQLiteCode(err error) (code int, ok bool) {
 	return e.Code(), true
 }
 
-// pureSQLiteHooks are those of modernc.org/sqlite's connection.
+// pureSQLiteHooks returns the hooks of a connection of modernc.org/sqlite.
 func pureSQLiteHooks(conn any) (connHooks, bool) {
 	c, ok := conn.(sqlite.HookRegisterer)
 	return pureHooks{c}, ok

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// endedElsewhere returns a transaction that somebody else has begun to end, and cannot
-// end before release is called, as rows of it are still read.
+// endedElsewhere returns a transaction that another goroutine has begun to end. Rows of it are
+// still read, so the end waits until release is called.
 func endedElsewhere(t *testing.T, watched bool) (txn *Txn, release func()) {
 	t.Helper()
 	db, err := sql.Open("sqlite", ":memory:")
@@ -34,12 +34,12 @@ func endedElsewhere(t *testing.T, watched bool) (txn *Txn, release func()) {
 	rows, err := txn.Query("SELECT 1 UNION SELECT 2")
 	require.NoError(t, err)
 	require.True(t, rows.Next())
-	require.NoError(t, rows.Scan(&sql.RawBytes{})) // until the next call of rows, nobody else closes them
+	require.NoError(t, rows.Scan(&sql.RawBytes{})) // until the next call of rows, no other goroutine can close them
 	ended := make(chan error, 2)
 	for range 2 {
 		go func() { ended <- txn.Tx.Rollback() }()
 	}
-	require.ErrorIs(t, <-ended, sql.ErrTxDone) // so the other one waits
+	require.ErrorIs(t, <-ended, sql.ErrTxDone) // one of the two Rollbacks has returned, so the other one waits
 	return txn, sync.OnceFunc(func() {
 		require.NoError(t, rows.Close())
 		require.NoError(t, <-ended)
@@ -64,7 +64,7 @@ func TestTxnKnowsOfItsOwnEnd(t *testing.T) {
 	}
 }
 
-// Nobody is told that a transaction is over while rows of it are read.
+// End does not report that a transaction is over while rows of it are read.
 func TestTrap24TxnDoesNotKnowOfAnothersEnd(t *testing.T) {
 	t.Parallel()
 	txn, release := endedElsewhere(t, false)
@@ -94,7 +94,7 @@ func TestTrap24TxnWaitsForAnothersEnd(t *testing.T) {
 		for range 2 {
 			go func() { ended <- txn.Tx.Rollback() }()
 		}
-		require.ErrorIs(t, <-ended, sql.ErrTxDone) // so the other one is at it
+		require.ErrorIs(t, <-ended, sql.ErrTxDone) // one of the two Rollbacks has returned, so the other one is at it
 		requireEndWaits(t, txn, func() { close(conn.answer) })
 		require.NoError(t, <-ended)
 	})
@@ -111,7 +111,7 @@ func requireEndWaits(t *testing.T, txn *Txn, release func()) {
 	assert.True(t, <-over)
 }
 
-// endForTest is a function of its own, to be found among the stacks of all goroutines.
+// endForTest is a function of its own, so that its name is found in the stacks of all goroutines.
 func endForTest(txn *Txn, over chan<- bool) { over <- txn.End() }
 
 func endForTestIsBlocked() bool {
@@ -123,7 +123,7 @@ func endForTestIsBlocked() bool {
 	})
 }
 
-// silentConn is a connection whose ROLLBACK has no answer until there is one. It is its own connector.
+// silentConn is a connection whose ROLLBACK waits for an answer. It is its own connector.
 type silentConn struct {
 	brokenConn
 	answer chan struct{}
@@ -142,8 +142,8 @@ func (emptyStmt) NumInput() int                              { return 0 }
 func (emptyStmt) Exec([]driver.Value) (driver.Result, error) { return driver.ResultNoRows, nil }
 func (emptyStmt) Query([]driver.Value) (driver.Rows, error)  { return nil, driver.ErrSkip }
 
-// brokenConn is a connection that turns out to be broken when its transaction is rolled back. It is its
-// own connector.
+// brokenConn is a connection that turns out to be broken when its transaction is rolled back. It is
+// its own connector.
 type brokenConn struct{}
 
 func (c brokenConn) Connect(context.Context) (driver.Conn, error) { return c, nil }
@@ -157,8 +157,8 @@ func (brokenConn) ExecContext(context.Context, string, []driver.NamedValue) (dri
 	return driver.ResultNoRows, nil
 }
 
-// Nothing that is done behind a transaction panics when database/sql closes the connection at this very moment: it
-// does in about every fifth round, if it is let.
+// What the library does behind a transaction does not panic if database/sql closes the connection
+// at this very moment. Without protection it panics in about every fifth round.
 func TestConnIsClosedBesideItsUse(t *testing.T) {
 	t.Parallel()
 	db := sql.OpenDB(brokenConn{})
@@ -188,7 +188,7 @@ func TestConnIsClosedBesideItsUse(t *testing.T) {
 	}
 }
 
-// A panic of something else is none of that kind.
+// A panic with another cause is not recovered.
 func TestPanicBesideAClosedConn(t *testing.T) {
 	t.Parallel()
 	db := sql.OpenDB(brokenConn{})

@@ -1,14 +1,15 @@
-// Package guard runs transactions that commit only while a claim on one row holds: that the
-// row names a leader, or the owner of a lock. It knows no table and no column. What
-// keeps the transaction whole until its COMMIT is the engine's [dialect.Fence].
+// Package guard runs transactions that commit only while a claim on one row holds, such as: the row
+// names this leader, or this owner of a lock. It knows no table and no column. What keeps the
+// transaction whole until its COMMIT is the engine's [dialect.Fence].
 //
-// A transaction goes through these steps, each with a life of its own:
+// A transaction goes through these steps. Each of them has a bound of its own:
 //
-//	Run       takes a turn, where all that write share one lock, until the caller's ctx ends
-//	begin     takes a connection, begins, and holds the claim, until ctx ends; tried again on a conflict
-//	fn        until it returns; when ctx ends before, the transaction is rolled back beside it
-//	COMMIT    waited for after ctx has ended, for Claim.Patience; ROLLBACK likewise
-//	close     restores the connection and gives it back, or throws it away; never given up, but not waited for longer
+//	Run       waits for a turn, if all writers share one lock; until the caller's ctx ends
+//	begin     takes a connection, begins, takes the claim; again after a conflict; until ctx ends
+//	fn        runs until it returns; if ctx ends first, the transaction is rolled back beside it
+//	COMMIT    is waited for until Claim.Patience after the end of ctx; ROLLBACK likewise
+//	close     restores the connection and gives it back, or discards it; it always comes to an
+//	          end, but Run waits for it no longer than for the COMMIT
 package guard
 
 import (
@@ -23,14 +24,16 @@ import (
 )
 
 var (
-	// ErrOutcomeUnknown: COMMIT was sent and failed; the transaction may have been committed.
+	// ErrOutcomeUnknown means that COMMIT was sent and failed. The transaction may have been
+	// committed.
 	ErrOutcomeUnknown = errors.New("election: outcome of the commit is unknown")
-	// ErrTxnEnded: the transaction ended inside fn. Nothing was committed outside the guard.
+	// ErrTxnEnded means that the transaction ended inside fn. Nothing was committed outside the
+	// guard.
 	ErrTxnEnded = errors.New("election: guarded transaction ended before its function returned")
 )
 
-// DefaultPatience is for how long the end of a transaction is waited for that has no time left.
-// COMMIT and ROLLBACK wait for no lock, so only a dead server takes longer.
+// DefaultPatience is how long COMMIT or ROLLBACK is waited for once the transaction's time is over.
+// Neither waits for a lock, so only a dead server takes longer.
 const DefaultPatience = 2 * time.Second
 
 // Database is the database whose transactions are guarded. It is immutable, and safe for
@@ -38,31 +41,34 @@ const DefaultPatience = 2 * time.Second
 type Database struct {
 	DB       *sql.DB
 	Dialect  *dialect.Dialect
-	Identity string    // of the database, see sqldb.Seen
-	Turns    *Turns    // at the one lock for all that write; nil where there is none
+	Identity string    // of the database, see dialect.Sight
+	Turns    *Turns    // at the engine's one lock for all writers; nil if it has none
 	Last     *sql.Stmt // of dialect.Last
 }
 
-// Claim is what a transaction is held to.
+// Claim is what a transaction is held to, and how long it may take.
 type Claim struct {
-	// Condition returns what must hold. It is asked for each attempt anew, as an engine may have
-	// several rows to hold, of which one is drawn.
+	// Condition returns what must hold. It is called for each attempt, because on some engines
+	// there are several rows to hold, of which one is drawn.
 	Condition func() dialect.Claim
 	// Refused is the error when the condition does not hold.
 	Refused error
-	// Mend, if set, is called once when the condition does not hold. If it reports true, the
+	// Mend, if set, is called once if the condition does not hold. If it reports true, the
 	// transaction is tried again.
 	Mend func(context.Context) (mended bool, err error)
-	// Valid, if set, is asked before COMMIT. Its error rolls the transaction back.
+	// Valid, if set, is called before COMMIT. If it returns an error, the transaction is rolled
+	// back.
 	Valid func() error
-	// Explain, if set, adds to each error, but for fn's, whose transaction it was.
+	// Explain, if set, adds to an error whose transaction it was. It is not called for an error
+	// that is fn's alone.
 	Explain func(error) error
-	// Timeout bounds the transaction, from Run to COMMIT, also on the server if its client has stopped.
+	// Timeout bounds the transaction, from the call of Run to COMMIT. The server enforces it too,
+	// where it can, in case the client has stopped.
 	Timeout time.Duration
-	// Patience is for how long the end is waited for once ctx or the timeout has ended.
-	// 0: DefaultPatience.
+	// Patience is how long COMMIT or ROLLBACK is waited for once ctx or the timeout has ended. 0
+	// means DefaultPatience.
 	Patience time.Duration
-	// Took, if set, is told for how long the claim was held.
+	// Took, if set, is called with how long the claim was held.
 	Took func(time.Duration)
 }
 
@@ -80,9 +86,13 @@ func (c *Claim) patience() time.Duration {
 	return DefaultPatience
 }
 
-// Run runs fn, at most once, in a transaction that commits only if the claim holds at that
-// moment. Fn's ctx ends with the timeout, too. Run returns when fn has; an error of fn's is
-// returned as it is.
+// Run runs fn, at most once, in a transaction that commits only if the claim holds at the moment of
+// the commit. fn's ctx ends when ctx ends or the timeout has passed. Run blocks, and returns no
+// earlier than fn does.
+//
+// If fn returns an error, the transaction is rolled back, and Run returns that error as it is.
+// Other errors wrap c.Refused, ErrTxnEnded, ErrOutcomeUnknown, or what the database said; IsLate
+// tells those of a transaction whose time was over.
 func (d *Database) Run(ctx context.Context, c *Claim, fn func(context.Context, *sql.Tx) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("guard timeout of %v has passed", c.Timeout))
 	defer cancel()
@@ -99,9 +109,9 @@ func (d *Database) Run(ctx context.Context, c *Claim, fn func(context.Context, *
 	return t.run(ctx, fn)
 }
 
-// acquire returns a transaction that holds the claim. It waits until ctx ends for whoever holds the
-// lock. Each attempt has a connection of its own, so that a pool of one is not blocked meanwhile for
-// the process's other work.
+// acquire returns a transaction that holds the claim. It waits until ctx ends for other holders of
+// the lock. Each attempt has a connection of its own and gives it back. So a pool of one connection
+// serves the process's other work between the attempts.
 func (d *Database) acquire(ctx context.Context, c *Claim) (t *txn, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, endOf(ctx)
@@ -154,10 +164,10 @@ func (d *Database) begin(ctx context.Context, c *Claim, turn *Turn) (_ *txn, err
 	restore, err := d.Dialect.Hasten(ctx, t.conn)
 	defer func() {
 		if err == nil {
-			err = restore() // before fn, which waits as the program wants it to
+			err = restore() // before fn, whose waits are the program's to set
 			t.discard = err != nil
 		} else {
-			t.unhasten = restore // behind the transaction's end
+			t.unhasten = restore // after the end of the transaction
 		}
 	}()
 	if err != nil {
@@ -166,9 +176,8 @@ func (d *Database) begin(ctx context.Context, c *Claim, turn *Turn) (_ *txn, err
 	if t.fence, err = d.Dialect.Fence(ctx, t.conn, d.Identity); err != nil {
 		return nil, err
 	}
-	// The transaction outlives ctx: database/sql would roll it back when ctx
-	// ends, but without telling when it has done so, and the hooks must stay until
-	// then. See watch.
+	// The transaction's own ctx outlives ctx. Otherwise database/sql would roll back when ctx ends
+	// and not tell when it has done so, but the fence must stay until then. See watch.
 	txCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	t.cancel = cancel
 	detach := context.AfterFunc(ctx, cancel)
@@ -187,8 +196,8 @@ func (d *Database) begin(ctx context.Context, c *Claim, turn *Turn) (_ *txn, err
 	held, err := t.fence.Hold(ctx, t.tx.Tx, condition)
 	switch {
 	case err != nil:
-		// Unless the server says that the statement was undone, it is not known whether the session
-		// was changed, and what there is to restore.
+		// If the server does not say that the statement was undone, the session may have been
+		// changed. What there is to restore is not known then.
 		t.discard = !dialect.Classify(err).Undone()
 		return nil, err
 	case !held:
@@ -207,11 +216,11 @@ func endOf(ctx context.Context) error {
 	return lateError{ctx.Err()}
 }
 
-// lateError is the error of a transaction whose ctx, or timeout, was over before it was.
+// lateError is the error of a transaction whose ctx or timeout ended before the transaction did.
 type lateError struct{ error }
 
 func (e lateError) Unwrap() error { return e.error }
 
-// IsLate reports whether err is that of a transaction whose ctx or timeout was over: run again as it was, it
-// would be so again, whatever came in its way.
+// IsLate reports whether err is that of a transaction whose ctx or timeout was over. Run again with
+// the same bounds, such a transaction would be late again, whatever was in its way.
 func IsLate(err error) bool { return errors.As(err, new(lateError)) }

@@ -8,48 +8,48 @@ import (
 	"weak"
 )
 
-// On an engine with one writer whose lock has no queue, whoever runs one transaction after
-// the other keeps the lock: it is free for less time than lies between two attempts of those
-// who wait for it. So guarded transactions leave gaps.
+// Some engines have one lock for all writers, and no queue at it. There a process that runs one
+// transaction after the other keeps the lock: between two transactions the lock is free for less
+// time than a waiting process leaves between two attempts. So guarded transactions leave gaps.
 const (
-	// turnsGap is how long the lock is left free. An election's own write asks for it at
-	// intervals of at most 5 ms (see sqldb.Backoff and sqldb.OnConn).
+	// turnsGap is how long the lock is left free. An election's own write asks for it at least
+	// every 5 ms (see sqldb.Backoff and sqldb.OnConn).
 	turnsGap = 8 * time.Millisecond
-	// turnsRun is for how long guarded transactions follow each other without such a gap.
+	// turnsRun is how long guarded transactions may follow each other before a gap is due.
 	turnsRun = 100 * time.Millisecond
 )
 
-// Turns keep guarded transactions from starving the elections' own writes, those of this
-// process and those of others. A guarded transaction waits for the one that came before it, for
-// own writes that are under way, and after a long run of guarded transactions for a gap to pass.
-// Nil Turns make nobody wait. Safe for concurrent use.
+// Turns keep guarded transactions from starving the elections' own writes, in this process and in
+// others. A guarded transaction waits for the guarded transaction before it, for own writes that
+// are under way, and, after a long run of guarded transactions, until a gap has passed. With nil
+// Turns nothing waits. Safe for concurrent use.
 type Turns struct {
 	mu   sync.Mutex
-	last chan struct{} // closed when the last turn that was asked for has ended; nil: there was none
-	own  *ownWrites    // those that no turn waits for yet
+	last chan struct{} // closed when the newest turn has ended; nil: there was none
+	own  *ownWrites    // the own writes that no turn waits for yet
 
-	run   time.Time // the first guarded transaction since the last gap took the lock
-	ended time.Time // the last guarded transaction gave the lock back; zero: there was none
+	run   time.Time // when the first guarded transaction since the last gap took the lock
+	ended time.Time // when the last guarded transaction gave the lock back; zero: there was none
 }
 
-// ownWrites are writes of the elections' own that are under way.
+// ownWrites counts the elections' own writes that are under way.
 type ownWrites struct {
 	n    int
-	done chan struct{} // closed when n has become 0; nil as long as nobody waits
+	done chan struct{} // closed when n has become 0; nil while no turn waits
 }
 
-// NewTurns returns the turns at one lock.
+// NewTurns returns the turns at a lock of its own.
 func NewTurns() *Turns { return &Turns{own: &ownWrites{}} }
 
-// turnsByName are the turns at the locks that several handles of this process share, as long as any of
-// these is in use.
+// turnsByName holds the turns at locks that several handles of this process share. An entry lasts
+// as long as a handle uses its turns.
 var turnsByName = struct {
 	sync.Mutex
 	of map[string]weak.Pointer[Turns]
 }{of: map[string]weak.Pointer[Turns]{}}
 
-// TurnsAt returns the turns at the lock of that name, the same ones in all of the process: gaps that one
-// handle leaves are none if another handle fills them.
+// TurnsAt returns the turns at the lock called name. In one process they are the same for all calls
+// with one name: a gap that one handle leaves is worth nothing if another handle fills it.
 func TurnsAt(name string) *Turns {
 	turnsByName.Lock()
 	defer turnsByName.Unlock()
@@ -70,8 +70,8 @@ func forgetTurns(name string) {
 	}
 }
 
-// Own runs a write of an election's own, for which guarded transactions wait that have not
-// asked for the lock yet. It waits for none of them.
+// Own runs write, an election's own write. Guarded transactions that have not asked for the lock
+// yet wait for it. It waits for no guarded transaction's turn.
 func (t *Turns) Own(write func() error) error {
 	if t == nil {
 		return write()
@@ -91,7 +91,7 @@ func (t *Turns) Own(write func() error) error {
 	return write()
 }
 
-// ownWrites returns a channel that is closed when the own writes under way now have ended,
+// ownWrites returns a channel that is closed when the own writes that are under way now have ended,
 // or nil if there are none.
 func (t *Turns) ownWrites() <-chan struct{} {
 	t.mu.Lock()
@@ -101,11 +101,11 @@ func (t *Turns) ownWrites() <-chan struct{} {
 		return nil
 	}
 	before.done = make(chan struct{})
-	t.own = &ownWrites{} // later ones: this turn does not wait for them
+	t.own = &ownWrites{} // for later writes, which this turn does not wait for
 	return before.done
 }
 
-// gap is how much longer the lock is to be left free, if that is more than 0.
+// gap is how much longer the lock must be left free; not at all if it is 0 or less.
 func (t *Turns) gap() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -115,16 +115,16 @@ func (t *Turns) gap() time.Duration {
 	return turnsGap - time.Since(t.ended)
 }
 
-// Turn is that of one guarded transaction. A nil Turn makes nobody wait.
+// Turn is the turn of one guarded transaction. A nil Turn does nothing and waits for nothing.
 type Turn struct {
 	turns *Turns
 	done  chan struct{} // closed at its end
-	held  bool          // it had the lock
+	held  bool          // its transaction has had the lock
 	given bool          // it has ended
 }
 
-// Take waits for the turns before, in the order in which they were asked for. Give ends the
-// turn that it returns.
+// Take asks for a turn, and waits until all turns that were asked for earlier have ended. It
+// returns ctx.Err() if ctx ends first. The caller ends the turn with Give.
 func (t *Turns) Take(ctx context.Context) (*Turn, error) {
 	if t == nil {
 		return nil, nil
@@ -141,7 +141,7 @@ func (t *Turns) Take(ctx context.Context) (*Turn, error) {
 	case <-before:
 		return turn, nil
 	case <-ctx.Done():
-		go func() { // those behind it wait for the ones before it
+		go func() { // the turns behind this one wait for the turns before it
 			<-before
 			turn.Give()
 		}()
@@ -149,8 +149,8 @@ func (t *Turns) Take(ctx context.Context) (*Turn, error) {
 	}
 }
 
-// Yield waits until the turn's transaction may ask for the lock, each time that it is about
-// to.
+// Yield waits until the turn's transaction may ask for the lock. The transaction calls it before
+// each attempt. It returns ctx.Err() if ctx ends first.
 func (t *Turn) Yield(ctx context.Context) error {
 	if t == nil {
 		return nil
@@ -176,7 +176,7 @@ func (t *Turn) Yield(ctx context.Context) error {
 	}
 }
 
-// Held says that the transaction has the lock, until Give.
+// Held notes that the turn's transaction has the lock. It has the lock until Give.
 func (t *Turn) Held() {
 	if t == nil {
 		return
@@ -185,7 +185,7 @@ func (t *Turn) Held() {
 	defer t.turns.mu.Unlock()
 	t.held = true
 	if now := time.Now(); now.Sub(t.turns.ended) >= turnsGap {
-		t.turns.run = now // others had time to take it
+		t.turns.run = now // a gap has passed
 	}
 }
 

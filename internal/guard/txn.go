@@ -22,18 +22,18 @@ type txn struct {
 	fence  dialect.Fence
 	tx     *dialect.Txn
 	cancel context.CancelFunc
-	since  time.Time // it holds the guard
-	turn   *Turn     // it gives at its end
+	since  time.Time // when it took the claim
+	turn   *Turn     // given back at its end
 
-	ended   bool // by us, or found ended
-	discard bool // the connection may be in a state that we do not know
+	ended   bool // end was called
+	discard bool // the connection's state is not known: it is not for the pool
 
-	unhasten func() error // undoes what made the COMMIT's waits short; nil before
-	fate     atomic.Int32 // undecided until one of both sides decides
+	unhasten func() error // undoes Hasten after the end; nil if there is nothing to undo
+	fate     atomic.Int32 // undecided, committing or givenUp
 }
 
-// What becomes of a transaction is decided once: by conclude, which commits it, or by finish,
-// which gives it up before.
+// The fate of a transaction is decided once, by compare-and-swap. conclude decides to commit it, or
+// finish gives it up before.
 const (
 	undecided int32 = iota
 	committing
@@ -60,13 +60,16 @@ func (t *txn) run(ctx context.Context, fn func(context.Context, *sql.Tx) error) 
 	return nil
 }
 
-// errOverdue: the server, or the network to it, has not answered.
+// errOverdue means that the server, or the network to it, has not answered.
 var errOverdue = errors.New("no answer at its end")
 
-// finish settles what ends the transaction beside fn, concludes it if fn has returned, and closes it. It
-// waits until ctx has ended, and the claim's patience after that: what has not come to its outcome then is overdue. Once
-// the outcome is known, it waits for that patience at most. What is left then is done when the server
-// answers or the network gives up: not all that drivers do can be ended.
+// finish ends the transaction, on a goroutine of its own. It calls settle, which stops watch; then
+// conclude, if fn has returned; then close.
+//
+// finish waits for the outcome until ctx has ended, and for the claim's patience after that. If
+// there is no outcome by then, overdue is true. Once there is an outcome, finish waits for close,
+// for that patience at most. Not every call of a driver can be ended, so the goroutine may go on
+// after finish has returned, until the server answers or the network gives up.
 func (t *txn) finish(ctx context.Context, settle func(), conclude func() error) (overdue bool, err error) {
 	concluded, closed := make(chan error, 1), make(chan error, 1)
 	go func() {
@@ -88,7 +91,7 @@ func (t *txn) finish(ctx context.Context, settle func(), conclude func() error) 
 				over, late = nil, time.After(t.claim.patience())
 			case <-late:
 				select {
-				case err := <-result: // in the last moment
+				case err := <-result: // it came in the last moment
 					return false, err
 				default:
 					return true, errOverdue
@@ -112,7 +115,8 @@ func (t *txn) finish(ctx context.Context, settle func(), conclude func() error) 
 	return false, errors.Join(err, closeErr)
 }
 
-// conclude commits, after fn has returned err. The library's own watch does not end the transaction any more.
+// conclude commits if fn has returned nil and nothing speaks against it. Otherwise it returns the
+// error, and close rolls back. watch was stopped before: it does not end the transaction any more.
 func (t *txn) conclude(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -120,7 +124,7 @@ func (t *txn) conclude(ctx context.Context, err error) error {
 	case t.fence.Ended():
 		return t.claim.explain(errors.Join(ErrTxnEnded, err))
 	case err != nil:
-		t.discard = t.discard || dialect.Classify(err) == dialect.Elsewhere // for the next one to reach the right server
+		t.discard = t.discard || dialect.Classify(err) == dialect.Elsewhere // so the next transaction reaches the server that takes writes
 		return err
 	}
 	if t.claim.Valid != nil {
@@ -129,7 +133,7 @@ func (t *txn) conclude(ctx context.Context, err error) error {
 		}
 	}
 	if !t.fate.CompareAndSwap(undecided, committing) {
-		return t.claim.explain(errors.Join(endOf(ctx), errOverdue)) // nobody waits for it any more
+		return t.claim.explain(errors.Join(endOf(ctx), errOverdue)) // finish has given it up
 	}
 	if err := t.commit(ctx); err != nil {
 		return t.claim.explain(err)
@@ -137,14 +141,14 @@ func (t *txn) conclude(ctx context.Context, err error) error {
 	return nil
 }
 
-// watch rolls back when ctx ends. The function it returns stops that, or waits
-// for the rollback when it has begun.
+// watch rolls the transaction back when ctx ends. settle stops that; if the rollback has begun,
+// settle waits for it.
 func (t *txn) watch(ctx context.Context) (settle func()) {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
 		t.rollback()
-		t.turn.Give() // fn may go on for ever, and the lock is free
+		t.turn.Give() // fn may go on for ever, but the lock is free
 	})
 	return sync.OnceFunc(func() {
 		if !stop() {
@@ -154,20 +158,21 @@ func (t *txn) watch(ctx context.Context) (settle func()) {
 }
 
 func (t *txn) commit(ctx context.Context) error {
-	// A COMMIT that was sent is waited for, as long as that makes sense: giving
-	// up leaves its outcome unknown.
+	// A COMMIT that was sent is waited for, also after ctx has ended: giving up leaves its outcome
+	// unknown.
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(t.claim.patience()*3/4, cancel) })
 	defer stop()
-	// The COMMIT, too, asks for locks by short waits: a busy handler of the DSN's would hear of no ctx's end.
+	// COMMIT may wait for a lock, too. The DSN's own busy timeout would not notice that a ctx ends,
+	// so these waits are made short.
 	var err error
 	if t.unhasten, err = t.Dialect.Hasten(context.WithoutCancel(ctx), t.conn); err != nil {
 		return err
 	}
 	err = t.end(patient, t.fence.Commit)
 	if deadline, ok := ctx.Deadline(); err != nil && ok && !time.Now().Before(deadline) {
-		<-ctx.Done() // its timer is late; the server's own was not
+		<-ctx.Done() // the server's timer was earlier than ctx's, which is due
 	}
 	switch {
 	case err == nil:
@@ -186,35 +191,36 @@ func (t *txn) commit(ctx context.Context) error {
 func (t *txn) rollback() {
 	ctx, cancel := context.WithTimeout(context.Background(), t.claim.patience()*3/4)
 	defer cancel()
-	_ = t.end(ctx, t.fence.Rollback) // an error is reported by what led here
+	_ = t.end(ctx, t.fence.Rollback) // the error that led here is reported instead
 }
 
-// end ends the transaction by how, unless it was ended before. An error means
-// that somebody else ended it, perhaps just now and with statements still on
-// their way, or that the connection is broken: it is not for the pool again.
+// end ends the transaction by how, unless it was called before. An error means one of two things:
+// the transaction was ended by something else, perhaps just now and with statements still under
+// way, or the connection is broken. Then the connection is not for the pool again, unless the error
+// says that the server has rolled back.
 func (t *txn) end(ctx context.Context, how func(context.Context, *dialect.Txn) error) error {
 	if t.ended {
 		return nil
 	}
 	t.ended = true
-	stop := context.AfterFunc(ctx, t.cancel) // ends a call of the driver's that goes by the ctx of BEGIN
+	stop := context.AfterFunc(ctx, t.cancel) // ends a driver's call that goes by the ctx of BEGIN
 	defer stop()
 	err := how(ctx, t.tx)
 	if err != nil {
-		// Of sql.ErrTxDone close will know more.
+		// What sql.ErrTxDone means for the connection, close finds out.
 		t.discard = t.discard || !t.Dialect.RolledBack(err) && !errors.Is(err, sql.ErrTxDone) ||
 			dialect.Classify(err) == dialect.Elsewhere
 	}
 	return err
 }
 
-// close rolls back what was not committed, restores the connection and gives it
-// back to the pool. A connection on which a goroutine of fn's may still have a statement
-// under way is not restored but thrown away, with its fence.
+// close rolls back what was not committed, restores the connection and gives it back to the pool.
+// If a goroutine of fn's may still have a statement under way on the connection, the connection is
+// not restored but discarded, with its fence still in place.
 func (t *txn) close() (err error) {
 	if t.tx != nil {
 		t.rollback()
-		t.discard = !t.tx.End() || t.discard // what failed before its COMMIT has left it open
+		t.discard = !t.tx.End() || t.discard // a commit that failed before its COMMIT has left it open
 	}
 	if t.unhasten != nil {
 		err = t.unhasten()

@@ -17,7 +17,8 @@ func (e Election) bell() wakeup.Bell {
 	}}
 }
 
-// announce tells watchers of a change of leader that has been committed.
+// announce tells watchers of a change of leader that has been committed. It does nothing for a
+// change that has no new leader.
 func (e Election) announce(c Change) {
 	if !c.NewLeader {
 		return
@@ -31,19 +32,20 @@ func (e Election) announce(c Change) {
 	e.bell().Ring(reign)
 }
 
-// errAsleep: the program wants no wake-ups.
+// errAsleep means that the program wants no wake-ups.
 var errAsleep = fmt.Errorf("%w: wake-ups are switched off (WithoutWakeUps)", errors.ErrUnsupported)
 
-// Watch calls changed when it has begun to watch and at each change of leader, until ctx ends or the
-// connection breaks. It blocks. Changed must not.
+// Watch calls changed when it has begun to watch, and at each change of leader, until ctx ends or
+// the connection breaks. It blocks; changed must not block.
 func (e Election) Watch(ctx context.Context, changed func()) error {
 	err := errAsleep
 	if !e.asleep {
 		err = e.usable(ctx)
 	}
 	if err == nil {
-		// What this process has led since before anybody watched, or since before a
-		// connection broke; of a reign that another has ended meanwhile it does no harm.
+		// The reign that this process has acquired here and not released. It may have begun before
+		// anything watched, or before a connection broke. If another process has ended it
+		// meanwhile, to pass it on does no harm.
 		led, _ := e.led.Load(e.election)
 		reign, _ := led.(dialect.Holding)
 		err = e.bell().Watch(ctx, reign, changed)

@@ -11,14 +11,13 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// What many members ask for together: those in this process, of all elections of one
-// table.
+// The members of this process, in all elections of one table, send these statements together.
 
-// shared is what the members of one table can do together.
+// shared holds the queues in which the calls of one table's members meet.
 type shared struct {
 	records  *batch.Queue[string, Found]
 	members  *batch.Queue[string, any]
-	renewals *batch.Queue[renewal, bool] // nil where no statement renews many rows
+	renewals *batch.Queue[renewal, bool] // nil if no statement of the engine renews many rows
 }
 
 func (t *Table) share() {
@@ -43,7 +42,7 @@ func elections(names []string) (args []any, places map[string][]int) {
 	return args, places
 }
 
-// readRecords returns what is stored of each election.
+// readRecords returns what is stored of each election, in the order of names.
 func (t *Table) readRecords(ctx context.Context, names []string) ([]Found, error) {
 	args, places := elections(names)
 	args = slices.DeleteFunc(args, func(name any) bool { return name == "" })
@@ -68,8 +67,8 @@ func (t *Table) readRecords(ctx context.Context, names []string) ([]Found, error
 	return all, err
 }
 
-// readUnnamed puts what is stored of the election named "", whose rows are found by
-// their ids, into those places.
+// readUnnamed reads the election named "", whose rows are found by their ids. It puts what is
+// stored into all[i] for each i of places.
 func (t *Table) readUnnamed(ctx context.Context, all []Found, places []int) error {
 	const query = "SELECT id, leader_id, record, version FROM % WHERE id IN (?, ?)"
 	return t.query(ctx, query, []any{recordRowID, leaderRowID}, func(rows *sql.Rows) error {
@@ -84,7 +83,8 @@ func (t *Table) readUnnamed(ctx context.Context, all []Found, places []int) erro
 	})
 }
 
-// readAllMembers returns the pictures of the member rows of each election.
+// readAllMembers returns the picture (see Options) of each election's member rows, in the order of
+// names.
 func (t *Table) readAllMembers(ctx context.Context, names []string) ([]any, error) {
 	args, places := elections(names)
 	query := "SELECT election, leader_id, record FROM % WHERE election IN " + in(len(args)) + " AND slot >= ?"
@@ -114,7 +114,7 @@ func (e Election) readMembersOf(ctx context.Context) (any, error) {
 	return all[0], err
 }
 
-// renewal replaces one row, a record or a member's, if it still has the version was.
+// renewal replaces one record row or member row, if it still has the version was.
 type renewal struct {
 	election     string
 	slot         int64
@@ -123,8 +123,9 @@ type renewal struct {
 	text         any
 }
 
-// renew reports of each renewal whether it took place. One that did not found another
-// version, or the row locked: it is to be tried alone, which waits.
+// renew reports for each renewal whether it took place. A renewal does not take place if its row
+// has another version or is locked, or if another renewal in the batch is of the same row. The
+// caller then tries it alone, and that statement waits for a lock.
 func (t *Table) renew(ctx context.Context, renewals []renewal) ([]bool, error) {
 	const columns, row = "(election, slot, was, version, leader_id, record)",
 		"(CAST(? AS text), CAST(? AS bigint), CAST(? AS bigint), CAST(? AS bigint), CAST(? AS text), CAST(? AS text))"
@@ -144,7 +145,7 @@ func (t *Table) renew(ctx context.Context, renewals []renewal) ([]bool, error) {
 	}
 	query := t.dialect.Rebind("WITH renewal "+columns+" AS (VALUES "+row+strings.Repeat(", "+row, len(places)-1)+")") + t.dialect.UpdateMany(t.quoted, rowColumns)
 	var renewed []bool
-	// One statement and no transaction around it: nothing of it stays open if we stop here.
+	// It is one statement without a transaction: if this process stops here, nothing stays open.
 	err := t.write(ctx, func(q sqldb.Execer) error {
 		renewed = make([]bool, len(renewals))
 		return eachRow(ctx, q, query, t.dialect.Args(args...), func(rows *sql.Rows) error {
@@ -163,8 +164,8 @@ func (t *Table) renew(ctx context.Context, renewals []renewal) ([]bool, error) {
 	return renewed, err
 }
 
-// renewTogether reports whether r took place, together with others. If it did not,
-// without an error, it is to be tried alone.
+// renewTogether sends r together with others, and reports whether r took place. If it returns false
+// and no error, the caller tries r alone.
 func (e Election) renewTogether(ctx context.Context, r renewal) (renewed bool, err error) {
 	if e.election == "" && r.slot == recordSlot {
 		return false, nil

@@ -11,9 +11,9 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// Update replaces the record, if it still has the version of c; with a new leader, the leader row too. It
-// returns an error that wraps ErrConflict if another version is stored. It is one statement for a
-// renewal, one transaction for everything else, and retries as Get does.
+// Update replaces the record row if it still has the version of c; with a new leader, the leader
+// row too. If another version is stored, nothing is written and the error wraps ErrConflict. A
+// renewal is one statement, everything else is one transaction. Update retries as Get does.
 func (e Election) Update(ctx context.Context, c Change) error {
 	err := e.usable(ctx)
 	if err == nil && c.Member.ID != "" {
@@ -39,20 +39,25 @@ func (e Election) Update(ctx context.Context, c Change) error {
 	return nil
 }
 
-// Updating says of err that it came in the way of Update.
+// Updating wraps err as the error of an Update that was to replace version.
 func (e Election) Updating(version int64, err error) error {
 	return fmt.Errorf("election: update %v from version %d: %w", e, version, err)
 }
 
-// applyWhole sends a change of leader as a whole, in one round trip, while nobody is in its
-// way. Its error wraps errors.ErrUnsupported where that cannot be done, or some row is missing,
-// and is of class Retry where somebody is, or Stale, or Conflict where a new row's key is taken;
-// nothing is changed then, but that empty rows may be there.
+// applyWhole sends a change of leader as a whole, in one round trip. It works only while no other
+// transaction is in its way. After these errors nothing is changed, except that empty rows may have
+// been added, and applyStepwise can make the change:
+//
+//   - one wrapping errors.ErrUnsupported: the engine or connection cannot do it, or a row is
+//     missing
+//   - one of a class that is Undone: another transaction is in the way
+//   - one of class Conflict: a new row's key is taken
+//   - one of class Stale
 func (e Election) applyWhole(ctx context.Context, c Change) error {
 	if !c.NewLeader || !e.grown.Load() {
 		return errors.ErrUnsupported
 	}
-	var statements []dialect.Statement // in the order of replace
+	var statements []dialect.Statement // in the order in which replace writes
 	if c.Version == 0 {
 		statements = append(statements, e.rowInsert(leaderRowID, leaderSlot), e.rowInsert(recordRowID, recordSlot))
 	}
@@ -102,9 +107,9 @@ func (e Election) applyStepwise(ctx context.Context, c Change) error {
 	return err
 }
 
-// renewRecord is one statement and touches one row, so that it neither waits for
-// guarded transactions nor holds them up; or it is part of a statement that skips the
-// rows that it would have to wait for.
+// renewRecord is one statement and touches one row. So it does not wait for guarded transactions,
+// which hold another row, and does not hold them up. If it is part of a batch, the statement skips
+// the rows that it would have to wait for.
 func (e Election) renewRecord(ctx context.Context, c Change) error {
 	renewed, err := e.renewTogether(ctx, renewal{e.election, recordSlot, c.Version, c.Version + 1, c.LeaderID, c.Text})
 	if renewed || err != nil {
@@ -113,22 +118,21 @@ func (e Election) renewRecord(ctx context.Context, c Change) error {
 	return e.write(ctx, func(q sqldb.Execer) error { return e.writeRecord(ctx, q, c) })
 }
 
-// txOptions are for a transaction that writes several rows, and waits for wait at
-// most.
+// txOptions are for a transaction that writes several rows. It waits for locks for at most wait.
 func (e Election) txOptions(wait time.Duration) sqldb.TxOptions {
 	return sqldb.TxOptions{
 		Isolation: e.dialect.Isolation, Prepare: e.dialect.Prepare(), Wait: wait, Savepoint: e.dialect.Savepoint,
 	}
 }
 
-// inTx is sqldb.InTx for a transaction of the elections' own.
+// inTx is sqldb.InTx for a transaction of the elections' own. Guarded transactions let it pass
+// first.
 func (t *Table) inTx(ctx context.Context, options sqldb.TxOptions, body func(*sql.Tx) error) error {
 	return t.turns.Own(func() error { return sqldb.InTx(ctx, t.db, options, body) })
 }
 
-// lockWait is for how long a change of leader may wait on the server: a little
-// less than for what the caller waits, so that it hears of the server's own end
-// of it.
+// lockWait is how long a change of leader may wait for a lock on the server. It is a little less
+// than what ctx allows, so the caller gets the server's error before ctx ends.
 func lockWait(ctx context.Context) time.Duration {
 	wait := sqldb.RetryLimit
 	if deadline, ok := ctx.Deadline(); ok {
@@ -137,19 +141,20 @@ func lockWait(ctx context.Context) time.Duration {
 	return wait * 9 / 10
 }
 
-// Change replaces a record.
+// Change is what replaces a record.
 type Change struct {
-	LeaderID  string
-	Text      any   // a string, or what a driver takes for one
-	Version   int64 // the stored one, to be replaced by Version + 1
+	LeaderID string
+	Text     any // a string, or what a driver takes for one
+	// Version is the stored version. Version + 1 replaces it.
+	Version   int64
 	Term      int64
 	NewLeader bool         // the leader row is written, too
 	Member    MemberChange // in the same transaction
 }
 
-// replace writes every row that c concerns, in the order that all writers of
-// this table keep: leader row, guard rows, member row, record row last, so that
-// nobody's renewal waits for a change that itself waits for a guarded transaction.
+// replace writes every row that c concerns, in the order that all writers of this table keep:
+// leader row, guard rows, member row, record row. The record row comes last, because a change may
+// have to wait for a guarded transaction: until the wait is over, renewals are not held up.
 func (e Election) replace(ctx context.Context, tx *sql.Tx, c Change) error {
 	if c.Version == 0 {
 		if err := e.create(ctx, tx); err != nil {
@@ -167,14 +172,14 @@ func (e Election) replace(ctx context.Context, tx *sql.Tx, c Change) error {
 	return e.writeRecord(ctx, tx, c)
 }
 
-// create inserts both rows where they are missing, as they are before any
-// Update. Insert first, lock later: locking a row that is not there makes two
-// creators deadlock on some engines.
+// create inserts the leader row and the record row if they are missing, with the version 0. It
+// inserts first and locks later: on some engines, two creators that lock a row which is not there
+// deadlock.
 func (e Election) create(ctx context.Context, tx *sql.Tx) error {
 	if err := e.insert(ctx, tx, leaderRowID, leaderSlot, "", 0); err != nil {
 		return err
 	}
-	if err := e.uncreated(ctx, tx); err != nil { // the insert has waited for whoever creates it
+	if err := e.uncreated(ctx, tx); err != nil { // the insert has waited for another creator
 		return err
 	}
 	err := e.insert(ctx, tx, recordRowID, recordSlot, "", 0)
@@ -184,10 +189,10 @@ func (e Election) create(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-// uncreated returns ErrConflict if the record is there, as it is after any Update.
-// Members that come to an empty table all try to create the record, and all but one in
-// vain: that shall cost them little, and the one no time, as transactions that write the
-// same rows only to lose wait for each other on every engine.
+// uncreated returns ErrConflict if the record row was written by any Update. When many members
+// start on an empty table, all but one lose. The check lets the losers return without taking locks
+// that the winner needs: on every engine, transactions that write the same rows wait for each
+// other.
 func (e Election) uncreated(ctx context.Context, q sqldb.Execer) error {
 	r := e.recordRow()
 	r.where += " AND version > 0"
@@ -198,12 +203,12 @@ func (e Election) uncreated(ctx context.Context, q sqldb.Execer) error {
 	return err
 }
 
-// errRowMissing: the leader row was deleted by hand.
+// errRowMissing means that the leader row was deleted by hand.
 var errRowMissing = fmt.Errorf("the leader row is missing: %w", errors.ErrUnsupported)
 
-// writeLeader puts the new reign where guarded transactions look for it: into
-// the leader row and every guard row that exists, whatever this member's own
-// guarded transactions would use.
+// writeLeader writes the new reign where guarded transactions look for it: into the leader row and
+// into every guard row that exists. It also writes guard rows that this version's own guarded
+// transactions would not use.
 func (e Election) writeLeader(ctx context.Context, tx *sql.Tx, c Change) error {
 	err := e.exec(ctx, tx, e.leaderUpdate(c))
 	if errors.Is(err, errRowMissing) {
@@ -227,9 +232,9 @@ func (e Election) writeRecord(ctx context.Context, q sqldb.Execer, c Change) err
 	return e.exec(ctx, q, e.recordUpdate(c))
 }
 
-// recordUpdate replaces the record row if it still holds the version that c
-// replaces. The version changes with every write, so that engines that count
-// changed rows and those that count matched rows agree.
+// recordUpdate replaces the record row if it still holds the version that c replaces. Some engines
+// count the rows that an UPDATE changed, others the rows that it found. Every write changes the
+// version, so both counts are the same.
 func (e Election) recordUpdate(c Change) dialect.Statement {
 	r := e.recordRow()
 	version, args := e.dialect.Written("id", c.Version+1, writtenTexts(c.LeaderID, c.Text)...)

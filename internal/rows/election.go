@@ -11,21 +11,23 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// Election is the rows of one election in its table. It is a value: its methods are safe for concurrent use.
-// All is plain SQL, also where a program uses an ORM: one that updates from a struct skips zero values, and
-// a resignation would leave the old leader in place.
+// Election is the rows of one election in its table. It is a value, and its methods are safe for
+// concurrent use. All statements are plain SQL, also where a program uses an ORM: an ORM that
+// updates from a struct skips zero values, and a resignation would leave the old leader in place.
 type Election struct {
 	*Table
 	election string
-	invalid  error // of the election's name, reported by every call
-	asleep   bool  // nobody is told of changes of leader through these rows
+	invalid  error // what is wrong with the election's name; every call returns it
+	asleep   bool  // no wake-ups come through these rows
 }
 
-// rowColumns are those that a renewal replaces, and by which it finds its row.
+// rowColumns are the columns by which a renewal finds its row, and the columns that it replaces.
 var rowColumns = dialect.Columns{ID: "id", Name: "election", Place: "slot", Version: "version", Others: []string{"leader_id", "record"}}
 
-// writtenTexts are what a written row is compared with, for engines whose sessions may change it. An ID is
-// bytes, in an older table's column of whatever character set.
+// writtenTexts are the texts that a statement writes into a row. On some engines a session's
+// settings may cut or alter a text, so the statement compares what it has stored with these. The
+// leader's ID is compared as bytes, because its column in a four-column table may have any
+// character set.
 func writtenTexts(leaderID string, text any) []dialect.Text {
 	return []dialect.Text{{Column: "leader_id", Value: leaderID, Bytes: true}, {Column: "record", Value: text}}
 }
@@ -46,27 +48,29 @@ func (e Election) row(id, slot int) row {
 	return row{"election = ? AND slot = ?", []any{e.election, slot}}
 }
 
-// Election returns the rows of the election of that name: at most 191 bytes of valid UTF-8 without NUL. Of a
-// bad name the error is that of every call.
+// Election returns the rows of the election called name. A name has at most 191 bytes of valid
+// UTF-8 without NUL. If name breaks this rule, every call on the rows returns an error.
 func (t *Table) Election(name string) Election {
 	return Election{Table: t, election: name, invalid: CheckText("election name", name, maxElectionName)}
 }
 
-// Named returns the rows of another election of the table, as Table.Election does, and asleep if these are.
+// Named returns the rows of another election of the table, as Table.Election does. They are asleep
+// if e is.
 func (e Election) Named(name string) Election {
 	named := e.Table.Election(name)
 	named.asleep = e.asleep
 	return named
 }
 
-// Asleep returns the same rows, through which nobody is told of changes of leader.
+// Asleep returns the same rows without wake-ups: Watch returns an error at once. Changes of leader
+// that are made through them are announced all the same.
 func (e Election) Asleep() Election {
 	e.asleep = true
 	return e
 }
 
-// CheckText accepts what survives a round trip through JSON and through a text
-// column of every engine.
+// CheckText returns an error if value would not survive a round trip through JSON and through a
+// text column of every engine. The error begins with field.
 func CheckText(field, value string, maxBytes int) error {
 	switch {
 	case len(value) > maxBytes:
@@ -79,10 +83,11 @@ func CheckText(field, value string, maxBytes int) error {
 	return nil
 }
 
-// Scope tells this election from every other one, across all handles, by its table's
-// schema too. Some engines fold the case of names, so two that differ in case only share a
-// scope, as do two servers that cannot be told apart: a reign held against the wrong one
-// is refused, one overlooked is not.
+// Scope names this election, with the same text on every handle: the database, the table with its
+// schema, and the election's name. Two different elections share a scope if their tables' names
+// differ only in case (some engines fold it), or if their servers cannot be told apart. This errs
+// on the safe side: a guarded transaction that is held to the wrong election's reign is refused,
+// but one whose reign is overlooked would commit.
 func (e Election) Scope() string {
 	return fmt.Sprintf("%s\x00%s\x00%s", e.identity, strings.ToLower(e.quoted), e.election)
 }
@@ -95,7 +100,8 @@ func (e Election) String() string {
 	return fmt.Sprintf("election %q in table %q", e.election, e.name)
 }
 
-// usable returns the error that every call on these rows ends with, if any.
+// usable returns an error if every call on these rows must fail: for the election's name, or
+// because the table cannot hold named elections. It may ask the database.
 func (e Election) usable(ctx context.Context) error {
 	if e.invalid != nil || e.election == "" {
 		return e.invalid
@@ -106,9 +112,9 @@ func (e Election) usable(ctx context.Context) error {
 	return e.schemaError(ctx)
 }
 
-// Get returns what is stored, read in one statement: two would see two moments. Those who ask at the same
-// time may share a statement. While the database is locked it tries again until ctx ends (without a
-// deadline, for sqldb.RetryLimit).
+// Get returns what is stored. It reads both rows in one statement, because two statements would see
+// two moments. Calls at the same time may share a statement. While the database is locked, Get
+// tries again until ctx ends; without a deadline in ctx, for sqldb.RetryLimit.
 func (e Election) Get(ctx context.Context) (Found, error) {
 	err := e.usable(ctx)
 	var found Found
@@ -124,7 +130,7 @@ func (e Election) Get(ctx context.Context) (Found, error) {
 	return found, nil
 }
 
-// Reading says of err that it came in the way of Get.
+// Reading wraps err as the error of a Get.
 func (e Election) Reading(err error) error { return fmt.Errorf("election: read %v: %w", e, err) }
 
 func (e Election) find(ctx context.Context) (found Found, err error) {
@@ -146,10 +152,11 @@ func (e Election) read(ctx context.Context) (found Found, err error) {
 // Found is what is stored of one election. A missing row is nil.
 type Found struct {
 	Record, Leader *Row
-	err            error // what is stored cannot be read
+	err            error // set if a stored row makes no sense
 }
 
-// Row is a record row, with the record's version, or a leader row, with the term as its version.
+// Row is a record row or a leader row. Version is the record's version, or the term in a leader
+// row.
 type Row struct {
 	Place    int64 // its slot, or in the election named "" its id
 	LeaderID string
@@ -157,14 +164,15 @@ type Row struct {
 	Version  int64
 }
 
-// scannedRow is a Row as it comes.
+// scannedRow is a Row as the database returns it.
 type scannedRow struct {
 	place        int64
 	leader, text sql.NullString
 	version      int64
 }
 
-// add takes in a row; that at the place record is the record.
+// add takes in a row that was read. The row at the place record is the record row; any other is the
+// leader row.
 func (f *Found) add(r scannedRow, record int64) {
 	row := &Row{Place: r.place, LeaderID: r.leader.String, Text: r.text.String, Version: r.version}
 	switch {
@@ -190,10 +198,11 @@ func (e Election) newRow(id, slot int, leader string, version int64) newRow {
 	return newRow{"id": nil, "leader_id": leader, "version": version, "election": e.election, "slot": slot}
 }
 
-// rowInsert adds a row that says nothing yet, unless it exists, or the id that was drawn.
+// rowInsert adds an empty row. It adds none if the row exists, or if the id that was drawn is
+// taken.
 func (e Election) rowInsert(id, slot int) dialect.Statement {
 	return e.insertOf(e.newRow(id, slot, "", 0))
 }
 
-// newRow is the row to insert, by column. Where id is nil, it is drawn.
+// newRow is a row to insert, by column. If its id is nil, an id is drawn.
 type newRow map[string]any

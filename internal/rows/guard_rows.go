@@ -12,17 +12,18 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// Where no lock reaches all members (dialect.Galera), a guarded transaction writes one
-// of several guard stripes, drawn at random, lest guarded transactions wait for each
-// other. Each stripe holds what the leader row holds, always: whoever writes one writes
-// the leader row too, and all others, in one transaction.
+// On a Galera cluster (dialect.Galera) no lock reaches all members. There a guarded transaction
+// writes a guard stripe. An election has several stripes, and each guarded transaction draws one at
+// random, so guarded transactions mostly do not wait for each other. Every stripe always holds what
+// the leader row holds: a transaction that writes the reign into one stripe also writes the leader
+// row and all other stripes.
 //
-// As of two that write the same row the one that commits first wins, a change of
-// leader would hardly ever win against many guarded transactions. So a change that has
-// lost once closes the gate, a row which guarded transactions read before they begin.
-// That is a hint: who overlooks it is only in the way.
+// Of two transactions that write the same row, the first to commit wins. So a change of leader
+// would hardly ever win against many guarded transactions. Once it has lost, it closes the gate, a
+// row that guarded transactions read before they begin. The gate is a hint: a guarded transaction
+// that overlooks it is only in the way.
 
-// gateSlot is in no range of slots that is written for its place alone.
+// gateSlot lies outside of the stripes' slots, so updates of all stripes never touch the gate.
 const gateSlot = -1
 
 func (e Election) stripe(slot int) row {
@@ -31,7 +32,7 @@ func (e Election) stripe(slot int) row {
 
 func (e Election) gateRow() row { return e.stripe(gateSlot) }
 
-// guardRow is what a guarded transaction holds in place.
+// guardRow is the row that a guarded transaction locks or writes. Of several stripes it draws one.
 func (e Election) guardRow() row {
 	if e.dialect.Stripes == 0 {
 		return e.leaderRow()
@@ -39,8 +40,9 @@ func (e Election) guardRow() row {
 	return e.stripe(firstStripe + rand.IntN(e.dialect.Stripes))
 }
 
-// writeStripes puts the reign of c into all guard stripes that exist, and adds those
-// that this member's guarded transactions use. The leader row is written already, in tx.
+// writeStripes writes the reign of c into all guard stripes that exist. It adds the stripes that
+// this member's guarded transactions use, if they are missing. In tx the leader row is written
+// already.
 func (e Election) writeStripes(ctx context.Context, tx *sql.Tx, c Change) error {
 	if grown, err := e.isGrown(ctx, tx); err != nil || !grown {
 		return err
@@ -61,7 +63,7 @@ func (e Election) writeStripes(ctx context.Context, tx *sql.Tx, c Change) error 
 
 func (e Election) stripesUpdate(c Change) dialect.Statement {
 	set, args := "UPDATE % SET leader_id = ?, version = ?", []any{c.LeaderID, c.Term}
-	if e.dialect.Stripes > 0 { // also where the reign is the same, a row must change to be written
+	if e.dialect.Stripes > 0 { // the row must change, even for the same reign
 		set, args = set+", record = ?", append(args, dialect.GuardToken())
 	}
 	return dialect.Statement{
@@ -76,13 +78,13 @@ func (e Election) insertStripe(ctx context.Context, tx *sql.Tx, slot int, leader
 	return err
 }
 
-// Guardable returns the error of every guarded transaction, if any.
+// Guardable returns an error if every guarded transaction must fail here. It may ask the database.
 func (e Election) Guardable(ctx context.Context) error {
 	return errors.Join(e.usable(ctx), e.hasStripes(ctx))
 }
 
-// Run runs fn in a transaction that is guarded by claim, and commits only if leaderID leads, in
-// that term unless it is nil. Of claim it fills in Condition and Mend.
+// Run runs fn in a guarded transaction, which commits only if leaderID leads; if term is not nil,
+// only in that term. The caller fills in claim, except for Condition and Mend, which Run fills in.
 func (e Election) Run(ctx context.Context, leaderID string, term *int64, claim guard.Claim, fn func(context.Context, *sql.Tx) error) error {
 	claim.Condition = func() dialect.Claim {
 		held, gate := e.leads(e.guardRow(), leaderID, term), e.gateRow()
@@ -99,7 +101,7 @@ func (e Election) Run(ctx context.Context, leaderID string, term *int64, claim g
 	return e.guards().Run(ctx, &claim, fn)
 }
 
-// leads selects r if leaderID leads, in that term unless it is nil.
+// leads selects r if it names leaderID; if term is not nil, only with that term.
 func (e Election) leads(r row, leaderID string, term *int64) row {
 	where, args := r.where+" AND "+e.dialect.ByteEqual("leader_id"), append(r.args, leaderID)
 	if term != nil {
@@ -118,12 +120,12 @@ func (e Election) hasStripes(ctx context.Context) error {
 	return e.schemaError(ctx)
 }
 
-// mendStripes makes the stripes agree with the leader row if that is as leads says,
-// and reports whether it is. They do not where the leader was elected before its
-// server became one of a cluster, or where somebody has deleted them.
+// mendStripes copies the leader row into every stripe if the leader row satisfies leads, and
+// reports whether it does. The stripes differ from it if the leader was elected before its server
+// joined a cluster, or if they were deleted by hand.
 //
-// It writes the leader row: so of this and a change of leader on another node only
-// one is committed, or the later one has seen the earlier one's.
+// It writes the leader row, too. So it conflicts with a change of leader on another node: only one
+// of the two is committed, or the later one has seen the earlier one.
 func (e Election) mendStripes(ctx context.Context, leads row) (mended bool, err error) {
 	options := e.txOptions(lockWait(ctx))
 	err = sqldb.InTx(ctx, e.db, options, func(tx *sql.Tx) error {
@@ -141,8 +143,9 @@ func (e Election) mendStripes(ctx context.Context, leads row) (mended bool, err 
 	return mended, err
 }
 
-// gated is how the transactions of a change of leader are begun: each after the first
-// one closes the gate before. Open, called in the end, opens it again.
+// gated returns options for the transactions of a change of leader: each transaction after the
+// first one closes the gate before it begins. The caller calls open in the end, which opens the
+// gate again.
 func (e Election) gated(options sqldb.TxOptions) (_ sqldb.TxOptions, open func(context.Context)) {
 	prepare, token, tries := options.Prepare, dialect.GuardToken(), 0
 	if e.dialect.Stripes == 0 || prepare == nil {
@@ -157,20 +160,20 @@ func (e Election) gated(options sqldb.TxOptions) (_ sqldb.TxOptions, open func(c
 		return prepare(ctx, conn, wait)
 	}
 	return options, func(ctx context.Context) {
-		if tries > 1 { // if it fails, those who wait will do it
+		if tries > 1 { // if this fails, the transactions that wait at the gate open it
 			_ = e.setGate(ctx, e.db, "", token)
 		}
 	}
 }
 
-// setGate leaves text in the gate, if it holds what is told, or whatever it holds.
+// setGate writes text into the gate; if held is not empty, only if the gate holds held.
 func (e Election) setGate(ctx context.Context, q sqldb.Execer, text, held string) error {
 	r := e.gateRow()
 	if held != "" {
 		r = row{r.where + " AND record = ?", append(r.args, held)}
 	}
 	_, err := q.ExecContext(ctx, e.sql(e.dialect.BoundedWrite+"UPDATE % SET record = ? WHERE "+r.where), append([]any{text}, r.args...)...)
-	if dialect.Classify(err) == dialect.Retry { // lost against another one that closes it
+	if dialect.Classify(err) == dialect.Retry { // lost against another change that closes the gate
 		return nil
 	}
 	return err

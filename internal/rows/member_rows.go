@@ -13,22 +13,21 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// A member row holds the entry of one member, kept apart from the record: its ID as
-// leader_id, its JSON as record, and as version a number that tells this state of
-// the entry from every other.
+// A member row holds the entry of one member, apart from the record: leader_id is the member's ID,
+// record is the entry's JSON, and version is a number that each state of the entry has for itself.
 
 // firstMember is the first slot of member rows.
 const firstMember = 100
 
-// memberRow is where the entry of id is kept: by its hash, so that it is found
-// without a search, and so that two processes with one ID meet in the key.
+// memberRow is the row that holds the entry of id. Its slot is a hash of id. So the row is found
+// without a search, and two processes with one ID meet in the key.
 func (e Election) memberRow(id string) row {
 	return row{"election = ? AND slot = ?", []any{e.election, memberSlot(id)}}
 }
 
 func memberSlot(id string) int64 {
 	sum := sha256.Sum256([]byte(id))
-	return firstMember + int64(binary.BigEndian.Uint64(sum[:])>>2) // 62 bits: no two IDs share one
+	return firstMember + int64(binary.BigEndian.Uint64(sum[:])>>2) // 62 bits: two IDs do not meet by chance
 }
 
 // MemberChange replaces one member row; the zero value does nothing.
@@ -42,7 +41,8 @@ type MemberChange struct {
 // Entry is what a member row holds.
 type Entry struct{ ID, Text string }
 
-// hasPlace returns the error of every call on member rows, if any.
+// hasPlace returns an error if every call on member rows must fail. The error wraps
+// errors.ErrUnsupported if the table has no place for them. hasPlace may ask the database.
 func (e Election) hasPlace(ctx context.Context) error {
 	if err := e.usable(ctx); err != nil {
 		return err
@@ -53,8 +53,9 @@ func (e Election) hasPlace(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", errors.ErrUnsupported, e.schemaError(ctx))
 }
 
-// keepsApart returns the error of every write of member rows, if any: whoever may not
-// remove them shall not begin with them. (An observer needs no right but to read.)
+// keepsApart returns an error if every write of member rows must fail. It also fails if this user
+// may not DELETE: a member must not create a row that it cannot remove. (An observer needs no right
+// but the right to read.)
 func (e Election) keepsApart(ctx context.Context) error {
 	if err := e.hasPlace(ctx); err != nil {
 		return err
@@ -62,7 +63,7 @@ func (e Election) keepsApart(ctx context.Context) error {
 	return e.turns.Own(func() error { return sqldb.Retry(ctx, func() error { return e.mayRemove(ctx) }) })
 }
 
-// Members returns the entries of those IDs, as far as there are any, in whatever order. It retries as Get does.
+// Members returns the entries of those ids that have a row, in no order. It retries as Get does.
 func (e Election) Members(ctx context.Context, ids []string) (found []Entry, err error) {
 	if err = e.hasPlace(ctx); err == nil {
 		err = sqldb.Retry(ctx, func() (err error) {
@@ -76,13 +77,13 @@ func (e Election) Members(ctx context.Context, ids []string) (found []Entry, err
 	return found, nil
 }
 
-// ReadingMembers says of err that it came in the way of Members.
+// ReadingMembers wraps err as the error of Members or AllMembers.
 func (e Election) ReadingMembers(err error) error {
 	return fmt.Errorf("election: read members of %v: %w", e, err)
 }
 
-// AllMembers returns the Picture (see Options) of all entries. It is not the caller's to change: others
-// that asked for it at the same time share it.
+// AllMembers returns the Picture (see Options) of all entries. Callers at the same time share it:
+// they must not change it.
 func (e Election) AllMembers(ctx context.Context) (picture any, err error) {
 	if err = e.hasPlace(ctx); err == nil {
 		shared := false
@@ -110,8 +111,9 @@ func (e Election) readMembers(ctx context.Context, ids []string) (found []Entry,
 	return found, err
 }
 
-// UpdateMember replaces one entry, if its row is as c expects. Its error wraps ErrConflict if it is not, and
-// errors.ErrUnsupported where this user may not remove rows.
+// UpdateMember makes one change of an entry, if its row is as c expects. If it is not, nothing is
+// written and the error wraps ErrConflict. If this user may not remove rows, or the table has no
+// place for them, the error wraps errors.ErrUnsupported.
 func (e Election) UpdateMember(ctx context.Context, c MemberChange) error {
 	err := e.keepsApart(ctx)
 	if err == nil {
@@ -123,12 +125,12 @@ func (e Election) UpdateMember(ctx context.Context, c MemberChange) error {
 	return nil
 }
 
-// UpdatingMember says of err that it came in the way of UpdateMember.
+// UpdatingMember wraps err as the error of UpdateMember.
 func (e Election) UpdatingMember(id string, err error) error {
 	return fmt.Errorf("election: update member %q of %v: %w", id, e, err)
 }
 
-// renewMember is as renewRecord.
+// renewMember is renewRecord for a member row. Only a renewal is sent together with others.
 func (e Election) renewMember(ctx context.Context, c MemberChange) error {
 	if c.From != nil && c.To != nil {
 		renewed, err := e.renewTogether(ctx, renewal{e.election, memberSlot(c.ID), *c.From, *c.To, c.ID, c.Text})
@@ -139,7 +141,7 @@ func (e Election) renewMember(ctx context.Context, c MemberChange) error {
 	return e.write(ctx, func(q sqldb.Execer) error { return e.writeMember(ctx, q, c) })
 }
 
-// writeMember replaces the member row if it is still as c expects.
+// writeMember makes the change c if the member row is as c expects.
 func (e Election) writeMember(ctx context.Context, q sqldb.Execer, c MemberChange) error {
 	switch {
 	case c.From == nil && c.To == nil:
@@ -164,9 +166,10 @@ func (e Election) memberUpdate(c MemberChange) dialect.Statement {
 	return s
 }
 
-// insertMember adds the row unless it exists, in one statement. It does not pass over
-// existing rows as insertRow does: where only INSERT IGNORE can, that would cut values
-// which the columns cannot hold. There an existing row is an error of the statement.
+// insertMember adds the row. If the row exists, the error wraps ErrConflict. insertRow's way of
+// passing over an existing row is INSERT IGNORE on some engines, which also cuts values that a
+// column cannot hold. There insertMember uses a plain INSERT, and an existing row is an error of
+// the statement.
 func (e Election) insertMember(ctx context.Context, q sqldb.Execer, c MemberChange) error {
 	const draws = 20 // as in insertRow
 	for range draws {
@@ -175,7 +178,7 @@ func (e Election) insertMember(ctx context.Context, q sqldb.Execer, c MemberChan
 		if n == 1 || err != nil && dialect.Classify(err) != dialect.Conflict {
 			return err
 		}
-		switch n, err := e.count(ctx, q, e.memberRow(c.ID)); { // or is it the id that is taken?
+		switch n, err := e.count(ctx, q, e.memberRow(c.ID)); { // n = 0: the id was taken
 		case err != nil:
 			return err
 		case n > 0:
@@ -185,8 +188,8 @@ func (e Election) insertMember(ctx context.Context, q sqldb.Execer, c MemberChan
 	return fmt.Errorf("no free id for the entry of %q", c.ID)
 }
 
-// memberInsert adds the row; where it exists, or the id that was drawn, it adds none or
-// fails as a conflict.
+// memberInsert adds the row. If the row exists, or the id that was drawn is taken, it adds none or
+// fails with class Conflict, depending on the engine.
 func (e Election) memberInsert(c MemberChange) dialect.Statement {
 	version, args := e.dialect.Written("id", *c.To, writtenTexts(c.ID, c.Text)...)
 	r := e.memberRow(c.ID)
@@ -195,7 +198,7 @@ func (e Election) memberInsert(c MemberChange) dialect.Statement {
 		Values: "?, ?, ?, " + version + ", ?, ?", Existing: e.dialect.SkipExisting,
 		Args:  slices.Concat([]any{NewID(), c.ID, c.Text}, args, []any{e.election, memberSlot(c.ID)}),
 		Where: r.where, Rows: r.args,
-		// Which of both it is, is found out step by step.
+		// applyStepwise then finds out which of the two it is.
 		Missed: fmt.Errorf("the entry of %q exists, or its row's id: %w", c.ID, errors.ErrUnsupported),
 	}
 }

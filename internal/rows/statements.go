@@ -13,12 +13,12 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// sql fills the table's name in for % and the engine's placeholders for ?.
+// sql replaces % by the table's name, and each ? by the engine's placeholder.
 func (t *Table) sql(query string) string {
 	return strings.Replace(t.dialect.Rebind(query), "%", t.quoted, 1)
 }
 
-// exec runs s alone.
+// exec runs s, and returns s.Missed if it found no row.
 func (e Election) exec(ctx context.Context, q sqldb.Execer, s dialect.Statement) error {
 	query, args := s.Query()
 	n, err := sqldb.Exec(ctx, q, e.sql(query), e.dialect.Args(args...)...)
@@ -49,7 +49,7 @@ func eachRow(ctx context.Context, q sqldb.Execer, query string, args []any, each
 
 // insertRow adds a row to the table unless r exists, and reports whether it did.
 func (e Election) insertRow(ctx context.Context, q sqldb.Execer, r row, values newRow) (bool, error) {
-	const draws = 20 // of an id: each finds it taken with a chance of rows / 2³¹
+	const draws = 20 // of an id; each draw meets a taken id with a chance of rows / 2³¹
 	for range draws {
 		query, args := e.insertOf(values).Query()
 		n, err := sqldb.Exec(ctx, q, e.sql(query), e.dialect.Args(args...)...)
@@ -66,7 +66,7 @@ func (e Election) insertRow(ctx context.Context, q sqldb.Execer, r row, values n
 
 func (v newRow) columns() []string { return slices.Sorted(maps.Keys(v)) }
 
-// args are the values in the order of columns, with a new id where it is to be drawn.
+// args are the values in the order of columns. If the id is nil, a new one is drawn.
 func (v newRow) args() (args []any) {
 	for _, column := range v.columns() {
 		arg := v[column]

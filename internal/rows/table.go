@@ -1,13 +1,15 @@
-// Package rows keeps elections in one table of an SQL database. It knows the columns and every statement on
-// them. It speaks of leader IDs, texts, versions and terms, and never of what a text means: that is the
-// record of an election, or the entry of a member, to the package above.
+// Package rows keeps elections in one table of an SQL database. It knows the columns and every
+// statement on them. It speaks of leader IDs, texts, versions and terms. It does not know what a
+// text means: the package above does, to which it is the record of an election or the entry of a
+// member.
 //
 //	Table          one table, its engine, and what is known of both
-//	Election       the rows of one election: the record row, the leader row, guard rows, member rows
+//	Election       the rows of one election: record row, leader row, guard rows, member rows
 //	Change         what replaces a record, with the leader row or without
 //	MemberChange   what replaces the entry of one member
 //
-// Every writer of several rows writes them in one order: leader row, guard rows, member row, record row.
+// Every transaction that writes several rows writes them in one order: leader row, guard rows,
+// member row, record row.
 package rows
 
 import (
@@ -28,9 +30,9 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// Where things stand in the table. The election named "" uses fixed ids, which
-// members that know only four columns use too; all others are found by name and
-// slot, and their rows have ids out of those members' way.
+// These are the ids and slots of rows. The record row and the leader row of the election named ""
+// have fixed ids, which the four-column version uses too. All other rows are found by election and
+// slot. Their ids begin at firstID, out of the way of the four-column version.
 const (
 	recordRowID = 1
 	leaderRowID = 2
@@ -44,51 +46,51 @@ const (
 
 const maxElectionName = 191 // bytes; what a key column holds on every engine
 
-// Columns are all that a row has, in an INSERT's words.
+// Columns lists all columns of a row, as an INSERT does.
 const Columns = "(id, leader_id, record, version, election, slot)"
 
 var (
-	// ErrConflict: another version is stored. Nothing was written.
+	// ErrConflict means that another version is stored. Nothing was written.
 	ErrConflict = errors.New("election: record version conflict")
-	// ErrSchema: the table lacks a column or key, and the user may not add it.
+	// ErrSchema means that the table, or a column or key of it, is missing and could not be added.
 	ErrSchema = errors.New("election: table schema is incomplete")
 )
 
-// Table is one table and all that is known about it. Storages on it,
-// for any number of elections, share one. Safe for concurrent use.
+// Table is one table and what is known about it. All Elections of a Table share it, and so do the
+// storages that are derived from one another. Safe for concurrent use.
 type Table struct {
 	db       *sql.DB
 	dialect  *dialect.Dialect
 	name     string // as the user gave it
-	quoted   string // with its schema, where the engine has these
+	quoted   string // with its schema, if the engine has schemas
 	identity string // of the database
 	// grown is set once the columns election and slot are known to exist. While
 	// it is not, only the election named "" works.
 	grown atomic.Bool
-	// led holds, by election, the dialect.Holding that was last acquired through this table
-	// and not released through it.
+	// led holds, by election, the dialect.Holding that was last acquired through this Table and not
+	// released through it.
 	led sync.Map
-	// removes is set once rows are known to be this user's to remove, as those of
-	// members that leave have to be.
+	// removes is set once it is known that this user may remove rows, as a member does when it
+	// leaves.
 	removes atomic.Bool
 	shared  shared
 	picture func([]Entry) any
-	turns   *guard.Turns // at the one lock for all that write, where there is one
+	turns   *guard.Turns // at the engine's one lock for all writers; nil if it has none
 	last    *sql.Stmt    // of dialect.Last
 }
 
-// Options are what a Table is told of by whoever opens it.
+// Options tell Open about a table.
 type Options struct {
 	Name     string // of the table
-	Identity string // of the database; "": it is asked
-	// Picture makes what AllMembers returns out of the member rows of an election. Those who ask at the
-	// same time share it.
+	Identity string // of the database; "" means that the database is asked
+	// Picture makes, out of the member rows of one election, the value that AllMembers returns.
+	// Callers of AllMembers at the same time share it.
 	Picture func([]Entry) any
 }
 
-// Open detects the engine, and creates or grows the table where needed, in as few
-// round trips as that takes. Each of them may take as long as sqldb.RetryLimit: so it goes
-// on for as long as it comes on.
+// Open detects the engine, and creates or grows the table if needed, in as few round trips as it
+// can. It blocks. Each step may take as long as sqldb.RetryLimit, so Open has no bound of its own
+// while steps come to an end.
 func Open(db *sql.DB, options Options) (t *Table, err error) {
 	if db == nil {
 		return nil, errors.New("the database handle must not be nil")
@@ -99,14 +101,14 @@ func Open(db *sql.DB, options Options) (t *Table, err error) {
 		if err != nil {
 			return err
 		}
-		defer func() { _ = conn.Close() }() // fails for one that was used up
+		defer func() { _ = conn.Close() }() // fails if the connection was discarded
 		t, err = openOn(ctx, db, conn, options)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	// The pool may have one connection only, which is free now.
+	// The pool may have only one connection, which is free now.
 	return t, sqldb.Step(ctx, func(ctx context.Context) error { return t.prepareLast(ctx) })
 }
 
@@ -133,7 +135,8 @@ func openOn(ctx context.Context, db *sql.DB, conn *sql.Conn, options Options) (*
 		t.grown.Store(true)
 	case errors.As(err, &incomplete) && incomplete.Absent:
 		return nil, fmt.Errorf("%w: %w", ErrSchema, err)
-	case errors.As(err, &incomplete): // four columns are there and serve the election named ""
+	// The four columns are there, and they serve the election named "".
+	case errors.As(err, &incomplete):
 	default:
 		return nil, err
 	}
@@ -143,7 +146,8 @@ func openOn(ctx context.Context, db *sql.DB, conn *sql.Conn, options Options) (*
 	}
 	switch {
 	case !d.OneWriter:
-	case t.identity == dialect.MemoryIdentity(""): // databases without a name, which are not one
+	// Databases in memory that have no name share an identity, but not a lock.
+	case t.identity == dialect.MemoryIdentity(""):
 		t.turns = guard.NewTurns()
 	default:
 		t.turns = guard.TurnsAt(t.identity)
@@ -153,8 +157,8 @@ func openOn(ctx context.Context, db *sql.DB, conn *sql.Conn, options Options) (*
 	})
 }
 
-// isOneDatabase returns an error if each connection of the pool has a database of its own, in memory. The
-// caller has one connection.
+// isOneDatabase returns an error if each connection of the pool has a database of its own, in
+// memory. The caller holds one connection of the pool.
 func (t *Table) isOneDatabase(ctx context.Context) error {
 	if t.identity != dialect.MemoryIdentity("") || t.db.Stats().MaxOpenConnections == 1 {
 		return nil
@@ -164,7 +168,7 @@ func (t *Table) isOneDatabase(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer func() { _ = other.Close() }() // fails for one that has broken
+		defer func() { _ = other.Close() }() // fails if the connection has broken
 		if _, err := other.ExecContext(ctx, t.sql("SELECT id FROM % LIMIT 0")); err != nil {
 			return fmt.Errorf("each connection of the pool has a database of its own in memory: use NewInMemorySQLStorage, or SetMaxOpenConns(1): %w", err)
 		}
@@ -172,23 +176,24 @@ func (t *Table) isOneDatabase(ctx context.Context) error {
 	})
 }
 
-// prepareLast prepares a statement that goes when the table is not used any more.
+// prepareLast prepares the statement last. It is closed once the table is not used any more.
 func (t *Table) prepareLast(ctx context.Context) (err error) {
 	if t.last, err = t.dialect.Last(ctx, t.db); t.last != nil {
-		runtime.AddCleanup(t, func(last *sql.Stmt) { go last.Close() }, t.last) // which may wait for a connection
+		runtime.AddCleanup(t, func(last *sql.Stmt) { go last.Close() }, t.last) // Close may wait for a connection
 	}
 	return err
 }
 
-// guards runs guarded transactions on the table.
+// guards returns what runs guarded transactions on the table.
 func (t *Table) guards() *guard.Database {
 	return &guard.Database{DB: t.db, Dialect: t.dialect, Identity: t.identity, Turns: t.turns, Last: t.last}
 }
 
-// Dialect is the engine's.
+// Dialect returns the dialect of the table's engine.
 func (t *Table) Dialect() *dialect.Dialect { return t.dialect }
 
-// schema is the columns of an older version's table, and those that tell elections apart.
+// schema is the table with all its columns: the four of the four-column version, and the two that
+// tell elections apart.
 func (t *Table) schema() sqldb.Table {
 	types := t.dialect.Types
 	return sqldb.Table{
@@ -205,8 +210,9 @@ func (t *Table) schema() sqldb.Table {
 	}
 }
 
-// isGrown looks again where it has to: a member that may alter the table can
-// have come since, and its guard rows count from then on.
+// isGrown reports whether the table has all columns. As long as it lacks some, isGrown asks the
+// database each time: a member that may alter the table can have come since, and its guard rows
+// count from then on.
 func (t *Table) isGrown(ctx context.Context, q sqldb.Execer) (bool, error) {
 	if t.grown.Load() {
 		return true, nil
@@ -229,14 +235,14 @@ func (t *Table) write(ctx context.Context, statement func(q sqldb.Execer) error)
 	})
 }
 
-// mayRemove returns an error wrapping errors.ErrUnsupported when rows cannot be
-// removed from the table.
+// mayRemove returns an error wrapping errors.ErrUnsupported if this user may not remove rows from
+// the table. It tries that with a row that does not exist.
 func (t *Table) mayRemove(ctx context.Context) error {
 	if t.removes.Load() {
 		return nil
 	}
 	err := sqldb.OnConn(ctx, t.db, t.dialect, func(q sqldb.Execer) error {
-		_, err := q.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), t.dialect.Args(-1)...) // which there is not
+		_, err := q.ExecContext(ctx, t.sql("DELETE FROM % WHERE id = ?"), t.dialect.Args(-1)...) // no row has this id
 		return err
 	})
 	switch dialect.Classify(err) {
@@ -262,6 +268,6 @@ func (t *Table) schemaError(ctx context.Context) error {
 		ErrSchema, t.name, strings.Join(missing, "; "))
 }
 
-// NewID draws the id of a new row of a named election. A clash with another
-// row is found by looking, and drawn again.
+// NewID draws an id for a row that is found by election and slot. If another row has the id, the
+// caller finds out and draws again.
 func NewID() int64 { return firstID + rand.Int64N(math.MaxInt32-firstID) }

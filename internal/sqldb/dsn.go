@@ -14,7 +14,7 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// The drivers of servers are for the program to import.
+// The program itself imports the drivers of servers.
 const (
 	sqliteDriver   = "sqlite"
 	mysqlDriver    = "mysql" // github.com/go-sql-driver/mysql
@@ -28,11 +28,11 @@ const (
 //	mysql://user:password@host:port/db?…   MariaDB or MySQL, with parameters of go-sql-driver
 //	postgres://user:password@host:port/db?…   PostgreSQL, with parameters of pgx
 //
-// A host is a name, an IPv4 address, or an IPv6 address in brackets. A server behind a
-// Unix socket is named by a parameter instead: mysql://user@/db?socket=/path/of/socket,
+// A host is a name, an IPv4 address, or an IPv6 address in brackets. A server behind a Unix socket
+// is named by a parameter instead: mysql://user@/db?socket=/path/of/socket,
 // postgres://user@/db?host=/directory/of/socket.
 //
-// No error shows its secrets.
+// No error shows the secrets of dsn.
 func Open(dsn string) (*sql.DB, error) {
 	driverName, source, err := parse(dsn)
 	if err != nil {
@@ -41,8 +41,8 @@ func Open(dsn string) (*sql.DB, error) {
 	return open(dsn, driverName, source)
 }
 
-// OpenAsIs is Open with the connection's and the file's own settings: nothing is
-// added to the DSN of an SQLite file but that the file must exist.
+// OpenAsIs is Open without settings for an election: the connection and the file keep their own. To
+// the DSN of an SQLite file it adds only that the file must exist.
 func OpenAsIs(dsn string) (*sql.DB, error) {
 	driverName, source, err := parse(dsn)
 	if err != nil {
@@ -67,7 +67,7 @@ func open(dsn, driverName, source string) (*sql.DB, error) {
 	return db, nil
 }
 
-// parse returns the driver and the data source for it.
+// parse returns the driver, and the data source as that driver reads it.
 func parse(dsn string) (driverName, source string, err error) {
 	scheme, rest, found := strings.Cut(dsn, ":")
 	switch {
@@ -89,12 +89,12 @@ func parse(dsn string) (driverName, source string, err error) {
 	case "postgres", "postgresql":
 		return postgresDriver, dsn, checkURL(dsn)
 	}
-	// It is not named: in a DSN of another form it could hold the password.
+	// The error does not name the scheme: in a DSN of another form it could hold the password.
 	return "", "", errors.New("unknown scheme; there are sqlite:, file:, mysql: and postgres:")
 }
 
-// sqlitePath is the path that follows sqlite:, also where somebody has made a URL of it,
-// in which no host stands.
+// sqlitePath is the path that follows sqlite:. The DSN may also be written as a URL without a host,
+// sqlite://path.
 func sqlitePath(rest string) string {
 	if path := strings.TrimPrefix(rest, "//"); path != "" {
 		return path
@@ -102,12 +102,12 @@ func sqlitePath(rest string) string {
 	return rest
 }
 
-// errURL does not tell which part is wrong: it could be one of the password.
+// errURL does not tell which part is wrong: that part could be one of the password.
 var errURL = errors.New("not of the form scheme://user:password@host:port/database?name=value; " +
 	"in each part, characters with a meaning in URLs are written %xx, such as %40 for @ and %2F for /")
 
-// checkURL finds an @ that does not end the user's name and password: where
-// parsers would differ, and take a part of the password for the host's name.
+// checkURL returns an error if an @ stands anywhere but behind the user's name and password.
+// Parsers differ on such an @: some take a part of the password for the host's name.
 func checkURL(dsn string) error {
 	_, rest, found := strings.Cut(dsn, "://")
 	at := strings.LastIndexByte(rest, '@')
@@ -117,8 +117,8 @@ func checkURL(dsn string) error {
 	return nil
 }
 
-// mysqlSource is a URL in the driver's own form, which escapes nothing before
-// the database's name.
+// mysqlSource rewrites a URL in the driver's own form, which escapes nothing before the database's
+// name.
 func mysqlSource(dsn string) (string, error) {
 	u, err := url.Parse(dsn)
 	if checkURL(dsn) != nil || err != nil || u.Fragment != "" {
@@ -141,14 +141,14 @@ func mysqlSource(dsn string) (string, error) {
 		"?" + strings.ReplaceAll(query, "/", "%2F"), nil
 }
 
-// mysqlAddress is where u's server listens, as the driver writes it, and what is left of
-// u's parameters.
+// mysqlAddress returns the address of u's server, as the driver writes it, and the remaining
+// parameters of u.
 func mysqlAddress(u *url.URL) (address, query string, err error) {
 	parameters := strings.Split(u.RawQuery, "&")
 	i := slices.IndexFunc(parameters, func(p string) bool { return strings.HasPrefix(p, "socket=") })
 	if i < 0 {
 		host := u.Host
-		if u.Port() == "" && strings.HasSuffix(host, "]") { // the driver takes the last number for one
+		if u.Port() == "" && strings.HasSuffix(host, "]") { // the driver would take the last number for the port
 			host += ":3306"
 		}
 		return "tcp(" + host + ")", u.RawQuery, nil
@@ -176,9 +176,11 @@ func FileDSN(path string) string {
 	return "file:" + escaped
 }
 
-// withPragmas adds what an election wants where source does not say otherwise:
-// WAL, so that readers and the writer do not wait for each other; FULL, since
-// a commit that a power cut undoes is history lost; and a short wait for locks.
+// withPragmas adds these settings, except for those that source names:
+//
+//   - busy_timeout 1000: a short wait for locks.
+//   - journal_mode WAL: readers and the writer do not wait for each other.
+//   - synchronous FULL: a commit that a power cut undoes would be lost history.
 func withPragmas(source string) string {
 	lower := strings.ToLower(source)
 	for _, p := range []struct{ name, value string }{
@@ -199,16 +201,16 @@ func withParameter(source, parameter string) string {
 	return source + "?" + parameter
 }
 
-// maxMemoryName keeps names clear of the length at which SQLite cuts them.
+// maxMemoryName is below the length at which SQLite cuts names.
 const maxMemoryName = 255
 
-// MemoryLeftOut is the error of a program that is built without databases in memory.
+// MemoryLeftOut returns the error of a program that is built without databases in memory, else nil.
 func MemoryLeftOut() error { return dialect.ErrWithoutSQLite }
 
-// MemoryDSN is the source of the in-memory SQLite database called name. All
-// connections of one process to one name share it, for as long as one is open.
+// MemoryDSN returns the driver and the data source of the in-memory SQLite database called name.
+// All connections of one process to one name share it, for as long as one of them is open.
 //
-// It is not "mode=memory&cache=shared": there a blocked write heeds no timeout.
+// It does not use "mode=memory&cache=shared": a blocked write would then heed no timeout.
 func MemoryDSN(name string) (driverName, source string, err error) {
 	switch {
 	case name == "":
@@ -220,16 +222,16 @@ func MemoryDSN(name string) (driverName, source string, err error) {
 	case !utf8.ValidString(name):
 		return "", "", errors.New("name must be valid UTF-8")
 	}
-	// The leading slash is what makes SQLite share it.
+	// The leading slash makes SQLite share the database.
 	return sqliteDriver, "file:/" + url.PathEscape(name) + "?vfs=memdb", nil
 }
 
 // hidden stands for a secret.
 const hidden = "***"
 
-// Redact hides what may be a password in a DSN of any kind: everything between
-// the user name and the last @, and the values of parameters named like one.
-// Where it is unsure it hides more.
+// Redact hides what may be a password in a DSN of any kind: everything between the user name and
+// the last @, and the values of parameters whose names suggest a secret. If it is unsure, it hides
+// more.
 func Redact(dsn string) string {
 	shown, _ := redact(dsn)
 	return shown
@@ -247,9 +249,9 @@ func redact(dsn string) (shown string, secrets []string) {
 			shown = shown[:start+colon+1] + hidden + shown[at:]
 		}
 	}
-	end := `[^\s&]*` // of a value: in a URL at the next parameter
+	end := `[^\s&]*` // a value in a URL ends at the next parameter
 	if !strings.Contains(shown, "?") {
-		end = `(?:\\.|[^\s\\])*` // in key=value pairs at unescaped white space
+		end = `(?:\\.|[^\s\\])*` // a value in key=value pairs ends at unescaped white space
 	}
 	secret := regexp.MustCompile(`(?is)([a-z_]*(?:pass|pwd|secret|token|auth)[a-z_]*\s*=\s*)` +
 		`('(?:\\.|[^'\\])*(?:'|$)|` + end + `)`)
@@ -259,8 +261,8 @@ func redact(dsn string) (shown string, secrets []string) {
 	return secret.ReplaceAllString(shown, "${1}"+hidden), secrets
 }
 
-// RedactError returns err, which came of using dsn, with the text that hides
-// dsn's secrets: drivers quote what they could not use. It wraps err.
+// RedactError returns err with a text that hides dsn's secrets: drivers quote what they could not
+// use. Err is an error of using dsn. The result wraps it.
 func RedactError(dsn string, err error) error {
 	if err == nil {
 		return nil
@@ -280,8 +282,8 @@ func (e redactedError) Error() string { return e.text }
 
 func (e redactedError) Unwrap() error { return e.err }
 
-// RedactText hides dsn's secrets in text, as they stand in dsn and unescaped. A
-// word that Redact shows in another place, as the user's name perhaps, is none.
+// RedactText hides dsn's secrets in text, as they stand in dsn and unescaped. If Redact shows the
+// same word elsewhere in dsn, for example as the user's name, the word is not hidden.
 func RedactText(dsn, text string) string {
 	shown, secrets := redact(dsn)
 	text = strings.ReplaceAll(text, dsn, shown)

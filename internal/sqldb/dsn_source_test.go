@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The driver reads out of its own form what the URL says.
+// The driver reads from its own form what the URL says.
 func TestMySQLSource(t *testing.T) {
 	t.Parallel()
 	for _, part := range []string{"x", "/", "@", "?", "#", "%", "%2F", "a&b=c", "(", ")", "tcp(h)/", " ", "ä", "+", `"'\`} {

@@ -51,7 +51,7 @@ func TestOpen(t *testing.T) {
 		"oracle:x":                      `"oracle:x": unknown scheme`,
 		"file:a\x00b":                   "NUL",
 		"oracle://u:geheim@host/dbname": `"oracle://u:***@host/dbname"`,
-		// What a parser would quote, or take for a host, in its error.
+		// A parser's error would quote these, or take a part for a host.
 		"mysql:u:geheim@tcp(host)/db":              "not of the form",
 		"mysql://u:geheim@host":                    "names no database",
 		"mysql://u:12/geheim@host/db":              "not of the form",
@@ -71,7 +71,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// A relative path is one, in each form, and never begins at the root.
+// A relative path stays relative in each form of a DSN, and never begins at the root.
 func TestRelativePaths(t *testing.T) {
 	t.Chdir(t.TempDir())
 	dir, err := os.Getwd()
@@ -184,12 +184,12 @@ func TestRedactError(t *testing.T) {
 	plain := errors.New("refused")
 	assert.Equal(t, plain, sqldb.RedactError(dsn, plain))
 	assert.NoError(t, sqldb.RedactError(dsn, nil))
-	// What is no secret by the rest of the DSN is none in a text either.
+	// A word that the rest of the DSN shows is no secret in a text either.
 	const developers = "postgres://postgres:postgres@host/db"
 	assert.Equal(t, "postgres is not there", sqldb.RedactText(developers, "postgres is not there"))
 }
 
-// A parser that comes later, at the first connection, shows no secret either.
+// The driver parses the DSN at the first connection. Its error shows no secret either.
 func TestOpenedDatabaseHidesPasswords(t *testing.T) {
 	t.Parallel()
 	const dsn = "postgres://u:geheim@127.0.0.1:1/db?sslmode=geheim"
@@ -204,12 +204,12 @@ func FuzzDSN(f *testing.F) {
 	f.Add("a/b?c=d&vfs=x#e%2f%00", "p@ss:w/rd'\\ &x")
 	f.Add("..", "'")
 	f.Fuzz(func(t *testing.T, name, password string) {
-		if db, err := sqldb.Open(name); err == nil { // nothing is opened before a connection is asked for
+		if db, err := sqldb.Open(name); err == nil { // sql.DB opens nothing before the first connection
 			_ = db.Close()
 		}
 		_ = sqldb.Redact(name)
 		checkMemoryName(t, name)
-		const mark = "GEHEIM" // makes the password recognisable, whatever it is
+		const mark = "GEHEIM" // makes every password recognisable
 		password = mark + password + mark
 		quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password)
 		dsns := []string{
@@ -232,8 +232,8 @@ func FuzzDSN(f *testing.F) {
 	})
 }
 
-// checkMemoryName checks that a name is refused or names a database of its own
-// and no file.
+// checkMemoryName checks that a name is refused, or that it names a database of its own and no
+// file.
 func checkMemoryName(t *testing.T, name string) {
 	driver, source, err := sqldb.MemoryDSN(name)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// Table is a table to create where it is missing and to grow where an older
-// version of it stands.
+// Table describes a table. Ensure creates it if it is missing, and completes an older version of
+// it.
 type Table struct {
 	Name    string
 	Columns []Column // the first one is the primary key
@@ -27,14 +27,14 @@ type Column struct {
 	Name string
 	// Type is the engine's type and what follows it, such as NOT NULL.
 	Type string
-	// Added columns came in a later version: they are added to a table without
-	// them, while the lack of another column means that this is not our table.
+	// Added: the column came in a later version, and is added to a table without it. A table that
+	// lacks any other column is not one of this library.
 	Added bool
 }
 
 // Unique is a unique key over columns.
 type Unique struct {
-	Suffix  string // of the index's name, after the table's
+	Suffix  string // the end of the index's name, after the table's name
 	Columns []string
 }
 
@@ -61,13 +61,13 @@ func (e *MissingError) Error() string {
 // Unwrap returns the cause.
 func (e *MissingError) Unwrap() error { return e.Cause }
 
-// Ensure creates t or completes it, and returns what it has seen of it in the end. Any
-// number of processes may do so at once: whether a statement failed is judged by looking
-// again, not by its error, which on most engines cannot be told from a rival's success.
+// Ensure creates t or completes it, and returns what its last look at t has seen. Any number of
+// processes may call it at once. It judges by looking again whether a statement has failed, and not
+// by the error: on most engines the error cannot be told from another process's success.
 //
-// A table that cannot be created or completed, for lack of rights, because the
-// database is read-only or because others keep it locked, is a *MissingError. In a
-// session that is unfit, and to a table that is, nothing is done.
+// If the table cannot be created or completed, the error is a *MissingError. The causes are lack of
+// rights, a read-only database, or others that keep the table locked. If the session or the table
+// is unfit, Ensure does nothing.
 //
 // It works on q. A statement that is given up may take its connection along: then Ensure goes on
 // with spare.
@@ -89,8 +89,8 @@ func Ensure(ctx context.Context, q, spare Execer, d *dialect.Dialect, t Table) (
 	if complete, err := look(); err != nil || complete {
 		return seen, err
 	}
-	// Each statement may uncover the next one's need, and a rival may have done
-	// the same: two passes are enough, one more is for the final look.
+	// A statement may show the need for the next one, and another process may do the same work. Two
+	// passes are enough; the third is for the final look.
 	var failure error
 	for range 3 {
 		failure = nil
@@ -104,15 +104,15 @@ func Ensure(ctx context.Context, q, spare Execer, d *dialect.Dialect, t Table) (
 	return seen, &MissingError{Table: t.Name, Absent: len(seen.Columns) == 0, SQL: missing, Cause: failure}
 }
 
-// changeLimit bounds one change, beside changeTrips times what a look takes: a table
-// that is in use works as it is.
+// changeLimit bounds one change, together with changeTrips times the duration of a look. A table
+// that is in use works without the change, so the bound is short.
 const (
 	changeLimit = 2 * time.Second
 	changeTrips = 4
 )
 
-// Unfit returns an error that says why elections cannot work in that session, or
-// in the table of that name, if there is a reason.
+// Unfit returns an error if elections cannot work in the session, or in the table of that name. The
+// error says why.
 func Unfit(seen dialect.Sight, table string) error {
 	switch {
 	case seen.UnfitSession != "":
@@ -123,8 +123,8 @@ func Unfit(seen dialect.Sight, table string) error {
 	return nil
 }
 
-// Qualified is the quoted name of a table that was seen, with its schema: it means
-// the same table whatever a session's current schema is.
+// Qualified is the quoted name of a table that was seen, with its schema. It means the same table
+// whatever a session's current schema is.
 func Qualified(d *dialect.Dialect, seen dialect.Sight, table string) string {
 	if seen.Schema == "" {
 		return d.Table(table)
@@ -132,8 +132,8 @@ func Qualified(d *dialect.Dialect, seen dialect.Sight, table string) string {
 	return d.Quote(seen.Schema) + "." + d.Quote(table)
 }
 
-// change runs one statement. It asks for no second try where "it exists already"
-// cannot be told from a stale schema: Ensure looks again anyway.
+// change runs one statement. It does not try again after an error of class Stale, which may mean
+// "it exists already": Ensure looks again anyway.
 func change(ctx context.Context, q Execer, limit time.Duration, statement string) (failure error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -148,14 +148,13 @@ func change(ctx context.Context, q Execer, limit time.Duration, statement string
 	return errors.Join(failure, err)
 }
 
-// Missing returns the statements that would complete t, none when it is as it
-// should be. It only reads.
+// Missing returns the statements that would complete t, none if t is complete. It only reads.
 func Missing(ctx context.Context, q Execer, d *dialect.Dialect, t Table) (statements []string, err error) {
 	_, statements, err = t.look(ctx, q, d)
 	return statements, err
 }
 
-// look is one step: it may take as long as RetryLimit.
+// look is one Step: it may take as long as RetryLimit.
 func (t Table) look(ctx context.Context, q Execer, d *dialect.Dialect) (seen dialect.Sight, missing []string, err error) {
 	err = Step(ctx, func(ctx context.Context) error {
 		seen, err = d.Look(ctx, q, t.Name)
@@ -167,7 +166,7 @@ func (t Table) look(ctx context.Context, q Execer, d *dialect.Dialect) (seen dia
 	return seen, missing, err
 }
 
-// missing returns the statements that would complete t where that was seen of it.
+// missing returns the statements that would complete t, if seen is what was seen of it.
 func (t Table) missing(d *dialect.Dialect, seen dialect.Sight) ([]string, error) {
 	if len(seen.Columns) == 0 {
 		if d.KeysInTable {
@@ -230,9 +229,9 @@ func (u Unique) list(d *dialect.Dialect) string {
 	return strings.Join(columns, ", ")
 }
 
-// indexName is unique in the database even where long names are cut short. It
-// does not begin with the table's name: engines reserve prefixes ("sqlite_") that
-// the name and the suffix may make up together.
+// indexName is unique in the database, even if long names are cut short. It does not begin with the
+// table's name: engines reserve prefixes ("sqlite_"), which the table's name and the suffix could
+// form together.
 func indexName(d *dialect.Dialect, table, suffix string) string {
 	if name := "key_" + table + suffix; d.CheckIdentifier(name) == nil {
 		return name

@@ -1,6 +1,5 @@
-// Package sqldb runs statements and transactions with retries, creates and
-// grows tables, and opens databases by DSN. What differs between databases it
-// asks of package dialect.
+// Package sqldb runs statements and transactions with retries, creates and grows tables, and opens
+// databases by DSN. Package dialect tells it how databases differ.
 package sqldb
 
 import (
@@ -21,20 +20,19 @@ const RetryLimit = 10 * time.Second
 // staleTries is how often Retry lets an attempt fail with class Stale.
 const staleTries = 100
 
-// Retry runs attempt until it returns something other than an error of a class that
-// is Undone, or until ctx ends or, without a deadline in ctx, RetryLimit has passed;
-// after an error of class Stale a few times. Attempt must leave nothing behind
-// when it fails.
+// Retry runs attempt again while the class of its error is Undone, and up to staleTries times after
+// errors of class Stale. It gives up when ctx ends. If ctx has no deadline, it gives up after
+// RetryLimit. Attempt must leave nothing behind when it fails.
 //
-// Waiting is done here and not by a lock timeout of the engine's: the user's DSN
-// may set any or none, and a session setting of ours would outlive the call.
+// Retry waits here and not by a lock timeout of the engine's: the user's DSN may set any or none,
+// and a session setting of the library would outlive the call.
 func Retry(ctx context.Context, attempt func() error) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		limited, cancel := context.WithTimeout(ctx, RetryLimit)
 		defer cancel()
 		ctx = limited
 	}
-	var lost error // the last conflict: why a ctx that ended had to be waited for
+	var lost error // the last conflict: what the call was waiting for when ctx ended
 	for stale := 0; ; {
 		err := attempt()
 		switch class := dialect.Classify(err); {
@@ -53,8 +51,8 @@ func Retry(ctx context.Context, attempt func() error) error {
 	}
 }
 
-// Step is Retry for an attempt that may itself take long: it ends with RetryLimit, too.
-// What has several steps goes on for as long as each of them comes to an end.
+// Step is Retry for an attempt that may itself take long: RetryLimit bounds the attempt, too. Work
+// of several steps has no bound of its own: it goes on as long as each step comes to an end.
 func Step(ctx context.Context, attempt func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, RetryLimit)
 	defer cancel()
@@ -73,8 +71,8 @@ func Connect(ctx context.Context, db *sql.DB) (conn *sql.Conn, err error) {
 	return conn, nil
 }
 
-// Backoff waits 1 to 5 ms, or returns ctx.Err() once ctx has ended. Short and
-// random: lock queues of SQLite are unfair, and whoever asks more often wins.
+// Backoff waits 1 to 5 ms, or returns ctx.Err() once ctx has ended. The wait is short and random:
+// SQLite's lock is unfair, and the process that asks more often wins.
 func Backoff(ctx context.Context) error {
 	timer := time.NewTimer(time.Millisecond + rand.N(4*time.Millisecond))
 	defer timer.Stop()
@@ -89,20 +87,20 @@ func Backoff(ctx context.Context) error {
 // TxOptions are what a transaction is begun with.
 type TxOptions struct {
 	Isolation sql.IsolationLevel
-	// Prepare, where it is not nil, makes the connection ready before BEGIN, for
-	// waits of at most Wait; restore undoes that in the end.
+	// Prepare, if not nil, makes the connection ready before BEGIN, for waits of at most Wait.
+	// Restore undoes that in the end.
 	Prepare func(ctx context.Context, conn *sql.Conn, wait time.Duration) (restore func() error, err error)
 	Wait    time.Duration
-	// Committed, where it is not nil, is called as soon as COMMIT has succeeded.
+	// Committed, if not nil, is called as soon as COMMIT has succeeded.
 	Committed func()
-	// Savepoint, where it is not "", tells before the COMMIT whether the transaction is
-	// still the one that was begun.
+	// Savepoint, if not "", names a savepoint that tells before the COMMIT whether the transaction
+	// is still the one that was begun.
 	Savepoint string
 }
 
-// InTx runs body in a transaction, and again in a new one while the error's class is
-// Undone: body must have no effects of its own. An error of COMMIT of another
-// class means that the outcome is unknown.
+// InTx runs body in a transaction. While the error's class is Undone, it runs body again in a new
+// transaction, so body must have no other effects. If COMMIT fails with an error of another class,
+// the outcome is unknown.
 func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.Tx) error) error {
 	return Retry(ctx, func() (err error) {
 		_ = OnLiveConn(db, func() error {
@@ -113,7 +111,7 @@ func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.
 					return body(tx)
 				})
 			})
-			if begun && dialect.Classify(err) != dialect.Elsewhere { // it may have had effects
+			if begun && dialect.Classify(err) != dialect.Elsewhere { // not once more: body may have had effects
 				return nil
 			}
 			return err
@@ -124,16 +122,16 @@ func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.
 
 // Transact is dialect.Transact on a connection of db's. It does not retry.
 func Transact(ctx context.Context, db *sql.DB, d *dialect.Dialect, t dialect.Transaction) error {
-	if !d.Transacts() { // it needs no connection to say so
+	if !d.Transacts() { // known without a connection
 		return errors.ErrUnsupported
 	}
 	return OnConn(ctx, db, d, func(conn Execer) error { return d.Transact(ctx, conn.(*sql.Conn), t) })
 }
 
-// OnConn runs statement, which is one, on a connection of db's: on another one if it
-// fails as its server takes no writes. The statement does not wait for locks for long, whatever
-// the DSN says: the caller asks again (Retry), and heeds the end of ctx. The connection goes back
-// as it was.
+// OnConn runs statement, which sends one statement, on a connection of db's. If it fails because
+// its server takes no writes, OnConn runs it on another connection. The statement does not wait
+// long for locks, whatever the DSN says: the caller asks again (Retry), and so notices the end of
+// ctx. The connection goes back as it was.
 func OnConn(ctx context.Context, db *sql.DB, d *dialect.Dialect, statement func(conn Execer) error) error {
 	return OnLiveConn(db, func() error {
 		return pinned(ctx, db, func(conn *sql.Conn) error {
@@ -151,15 +149,15 @@ func OnConn(ctx context.Context, db *sql.DB, d *dialect.Dialect, statement func(
 	})
 }
 
-// pinned runs f on a connection of db's. One whose server takes no writes does not return
-// to the pool: there it would wait for the next writer, and a new one may lead to the server
-// that takes them now.
+// pinned runs f on a connection of db's. If the connection's server takes no writes, the connection
+// does not return to the pool. There it would wait for the next writer, while a new connection may
+// lead to the server that takes writes now.
 func pinned(ctx context.Context, db *sql.DB, f func(conn *sql.Conn) error) error {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }() // fails for one that was discarded
+	defer func() { _ = conn.Close() }() // fails for a discarded connection
 	err = f(conn)
 	if dialect.Classify(err) == dialect.Elsewhere {
 		dialect.Discard(conn)
@@ -167,11 +165,12 @@ func pinned(ctx context.Context, db *sql.DB, f func(conn *sql.Conn) error) error
 	return err
 }
 
-// OnLiveConn calls begin again while it fails on a connection of the pool that the server
-// has closed meanwhile, or that leads to a server which takes no writes any more: as often
-// as the pool may hold such ones, and once more on a new one. It is for pinned connections;
-// of others database/sql notices the former by itself, and nobody the latter. Begin must not
-// fail so when it has had effects, and has discarded the connection then.
+// OnLiveConn calls begin, and calls it again while it fails for one of two reasons: the server has
+// closed the pooled connection meanwhile, or the connection leads to a server that takes no writes
+// any more. It tries as often as the pool may hold such connections, and once more on a new one. It
+// is for pinned connections. Of other connections, database/sql notices by itself that they are
+// closed; nothing notices that a server takes no writes. Begin must not fail for these reasons once
+// it has had effects. When it fails for one of them, it has discarded the connection.
 func OnLiveConn(db *sql.DB, begin func() error) error {
 	var err error
 	for tries := 2 + db.Stats().Idle; tries > 0; tries-- {
@@ -186,7 +185,8 @@ func OnLiveConn(db *sql.DB, begin func() error) error {
 func inTx(ctx context.Context, conn *sql.Conn, options TxOptions, body func(tx *sql.Tx) error) (err error) {
 	if options.Prepare != nil {
 		restore, err := options.Prepare(ctx, conn, options.Wait)
-		// What it cannot restore it closes; a commit stands, whatever comes after.
+		// Restore closes what it cannot restore. Its error is ignored: a commit stands, whatever
+		// comes after.
 		defer func() { _ = restore() }()
 		if err != nil {
 			return err
@@ -195,7 +195,7 @@ func inTx(ctx context.Context, conn *sql.Conn, options TxOptions, body func(tx *
 	tx, err := conn.BeginTx(ctx, &sql.TxOptions{Isolation: options.Isolation})
 	if err != nil {
 		if options.Isolation != sql.LevelDefault {
-			dialect.Discard(conn) // drivers set the level before, for whatever transaction comes next
+			dialect.Discard(conn) // drivers set the level first, and it would stay for the next transaction
 		}
 		return err
 	}
@@ -211,7 +211,7 @@ func inTx(ctx context.Context, conn *sql.Conn, options TxOptions, body func(tx *
 	return err
 }
 
-// whole runs body, and fails if the transaction was another one in the end.
+// whole runs body. It fails if the transaction in the end is another one than at the beginning.
 func whole(ctx context.Context, tx *sql.Tx, savepoint string, body func(tx *sql.Tx) error) error {
 	if savepoint == "" {
 		return body(tx)

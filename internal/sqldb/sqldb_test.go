@@ -31,7 +31,7 @@ func TestRetryWaitsForLocks(t *testing.T) {
 		dbtest.Exec(t, handle, "INSERT INTO t VALUES (1, 0)")
 		blocker := dbtest.Begin(t, other, "UPDATE t SET y = 1")
 		insert := func(tx *sql.Tx) error {
-			if db.Engine != "sqlite" { // there the insert itself is locked out
+			if db.Engine != "sqlite" { // on SQLite the lock refuses the insert itself
 				if err := tx.QueryRow("SELECT x FROM t WHERE x = 1 FOR UPDATE NOWAIT").Scan(new(int)); err != nil {
 					return err
 				}
@@ -144,7 +144,7 @@ func TestEnsureReportsWhatItCannotDo(t *testing.T) {
 	require.ErrorContains(t, err, incomplete.SQL[0])
 	require.Equal(t, dialect.Unusable, dialect.Classify(err), "the cause is kept")
 	dbtest.Exec(t, handle, "PRAGMA query_only = 0")
-	for _, statement := range incomplete.SQL { // what it says to run is what it takes
+	for _, statement := range incomplete.SQL { // the statements that it names complete the table
 		dbtest.Exec(t, handle, statement)
 	}
 	_, err = sqldb.Ensure(t.Context(), handle, handle, d, testTable("t"))

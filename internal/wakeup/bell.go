@@ -1,10 +1,10 @@
-// Package wakeup tells the processes that watch a row when its holder has changed. It is a hint, never more:
-// whoever watches reads now and then without it, too.
+// Package wakeup tells the processes that watch a row when its holder has changed. A wake-up is a
+// hint, never more: a process that watches also reads the row now and then without it.
 //
-//	Bell            the row, rung after a change and watched by whoever wants to know
+//	Bell            the row; it is rung after a change, and watched
 //	hub             one per handle and process: the one connection that listens, for all its bells
-//	holdingLocks    one more connection, where listeners wait for locks that the holder's process has
-//	pool            the program's, which gets its connections back when it has too few
+//	holdingLocks    one more connection, with the locks that other processes' listeners wait for
+//	pool            the program's connections; it gets them back when it has too few
 package wakeup
 
 import (
@@ -15,8 +15,8 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// Bell tells of changes of who holds one row, such as a leader row. It is a hint: it may ring without a
-// change, and a change without its ringing.
+// Bell tells of changes of one row's holder, such as the leader in a leader row. It is a hint: it
+// may ring without a change, and it may not ring for a change.
 type Bell struct {
 	DB       *sql.DB
 	Dialect  *dialect.Dialect
@@ -24,8 +24,9 @@ type Bell struct {
 	Subject  dialect.Subject
 }
 
-// Ring says that a change of holder is committed, and to what. It waits for
-// nothing: what takes a statement is done by DB's hub.
+// Ring says that a change of holder is committed, and that the row now says holding. It does not
+// block: if a statement is needed, the hub of DB runs it. It does nothing on an engine whose
+// transactions notify by themselves.
 func (b Bell) Ring(holding dialect.Holding) {
 	if b.Dialect.RingsItself {
 		return
@@ -33,8 +34,8 @@ func (b Bell) Ring(holding dialect.Holding) {
 	hubs.Lock()
 	defer hubs.Unlock()
 	for db, h := range hubs.of {
-		// Databases without a name share an identity; of those only the same handle
-		// is known to be the same database.
+		// Databases without a name share an identity. Of these, only databases of the same handle
+		// are known to be the same.
 		if db == b.DB || h.identity == b.Identity && b.Identity != dialect.MemoryIdentity("") {
 			h.hear(b.Subject.Key(), holding)
 		}
@@ -44,10 +45,9 @@ func (b Bell) Ring(holding dialect.Holding) {
 	}
 }
 
-// Watch calls changed when it has begun to watch and at each change of holder,
-// until ctx ends or the connection breaks. It blocks. Changed must not block.
-//
-// Own is what this process holds, if anything: the hub keeps its lock.
+// Watch calls changed when it has begun to watch, and at each change of holder, until ctx ends or
+// the connection breaks. It blocks; changed must not block. own is what this process holds, if
+// anything: the hub keeps its lock.
 func (b Bell) Watch(ctx context.Context, own dialect.Holding, changed func()) error {
 	if !(pool{b.DB}).fits(1) {
 		return errSmallPool
@@ -73,9 +73,9 @@ func (b Bell) Watch(ctx context.Context, own dialect.Holding, changed func()) er
 	return h.err
 }
 
-// hubs are those of this process: at most one for each handle, while somebody
-// watches through it. It is the one piece of state that cannot belong to a
-// storage, since several share a handle, and files are shared by handles.
+// hubs holds the hubs of this process: one for each handle through which something watches. This
+// state cannot belong to a storage, because several storages share a handle, and several handles a
+// file.
 var hubs = struct {
 	sync.Mutex
 	of map[*sql.DB]*hub
@@ -90,7 +90,7 @@ func (b Bell) join(w *watcher) *hub {
 	if h == nil {
 		h = newHub(b)
 		hubs.of[b.DB] = h
-		ctx, cancel := context.WithCancel(context.Background()) // it serves others after w
+		ctx, cancel := context.WithCancel(context.Background()) // the hub serves other watchers after w
 		h.cancel = cancel
 		go h.serve(ctx)
 	}
@@ -109,7 +109,7 @@ func (h *hub) leave(w *watcher) (isLast bool) {
 	return isLast
 }
 
-// retire lets the next watcher start a new hub. The caller holds the lock.
+// retire lets the next watcher start a new hub. The caller holds the lock of hubs.
 func (h *hub) retire() {
 	if hubs.of[h.pool.db] == h {
 		delete(hubs.of, h.pool.db)

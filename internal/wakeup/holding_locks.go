@@ -11,14 +11,13 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// holdingLocks holds, on one connection of its own, the locks by which others
-// notice that a holding of this process is over. (The connection that waits for
-// others' locks cannot hold any: it is blocked.) There is a connection while
-// there is a lock. Whatever fails, locks that are not held wake nobody, and the
-// others poll.
+// holdingLocks has locks on one connection of its own. When a holding of this process is over, its
+// lock comes free, and listeners of other processes notice. (The connection that waits for other
+// processes' locks cannot have any itself, because it is blocked.) The connection is open while a
+// lock is wanted. If anything fails, the locks are missing and wake no listener: the others poll.
 type holdingLocks struct {
 	pool    pool
-	changed chan struct{} // holds one: wanted has changed
+	changed chan struct{} // has room for one: wanted has changed
 
 	mu     sync.Mutex
 	wanted map[string]dialect.HoldingLock // by the subject's key
@@ -26,8 +25,8 @@ type holdingLocks struct {
 
 const (
 	lockRetry = time.Second
-	// lockCheck is how often a connection with locks is used, lest it be closed for
-	// its idleness: some balancers do that after 5 s.
+	// lockCheck is how often the connection is used while it has locks. Some balancers close a
+	// connection that was idle for 5 s.
 	lockCheck = 4 * time.Second
 	// lockTimeout bounds one round of statements.
 	lockTimeout = 5 * time.Second
@@ -37,7 +36,8 @@ func newHoldingLocks(db *sql.DB) *holdingLocks {
 	return &holdingLocks{pool: pool{db}, changed: make(chan struct{}, 1), wanted: map[string]dialect.HoldingLock{}}
 }
 
-// want says which lock to hold for a subject; the zero lock for none.
+// want says which lock to hold for the subject of that key. The zero lock means none. It does not
+// block.
 func (r *holdingLocks) want(key string, lock dialect.HoldingLock) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,8 +77,8 @@ func (r *holdingLocks) keep(ctx context.Context) {
 	}
 }
 
-// hold takes and frees locks on one connection as long as any is wanted, and as the pool
-// has a connection left for the work when another one listens.
+// hold takes and frees locks on one connection while any is wanted. It returns errSmallPool when
+// the pool has no connection left for the work, beside this one and the one that listens.
 func (r *holdingLocks) hold(ctx context.Context) error {
 	if !r.pool.fits(2) {
 		return errSmallPool
@@ -121,7 +121,8 @@ func (r *holdingLocks) check(ctx context.Context, conn *sql.Conn) error {
 // errLockTaken means that a lock did not come free in time.
 var errLockTaken = errors.New("somebody else has the lock of the holding")
 
-// adjust makes held what is wanted. It frees first: somebody waits for that.
+// adjust takes and frees locks until held is what is wanted. It frees first, because listeners wait
+// for that.
 func (r *holdingLocks) adjust(ctx context.Context, conn *sql.Conn, held map[string]dialect.HoldingLock) error {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()

@@ -14,27 +14,27 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// hub is what all watchers on one handle share: one listening connection, and one
-// more where holders have locks.
+// hub is what all watchers on one handle share: one connection that listens, and one more on
+// engines whose holders have locks.
 type hub struct {
 	pool     pool
 	dialect  *dialect.Dialect
 	identity string
 	locks    *holdingLocks
-	nudge    chan struct{} // holds one: look at the rows now
+	nudge    chan struct{} // has room for one: read the rows now
 	cancel   context.CancelFunc
 	done     chan struct{}
-	err      error // why it ended; to be read when done is closed
+	err      error // why it ended; not to be read before done is closed
 
 	mu   sync.Mutex
 	rows map[string]*watchedRow // by the subject's key
 }
 
-// watchedRow is a row, what was last seen there, and who wants to know.
+// watchedRow is a row, what was last seen there, and its watchers.
 type watchedRow struct {
 	dialect.Watched
-	seen     bool // at all: before, its watchers have not been called
-	told     bool // of a change that was heard of and not looked at yet
+	seen     bool // the row was read; until then its watchers are not called
+	told     bool // a change was heard of, and the row was not read since
 	watchers map[*watcher]bool
 }
 
@@ -50,11 +50,11 @@ func newHub(b Bell) *hub {
 	}
 }
 
-// look makes the hub look at the rows, soon.
+// look makes the hub read the rows soon.
 func (h *hub) look() {
 	select {
 	case h.nudge <- struct{}{}:
-	default: // it will anyway
+	default: // it is going to
 	}
 }
 
@@ -73,7 +73,7 @@ func (h *hub) add(w *watcher, subject dialect.Subject) {
 	}
 }
 
-// remove reports whether nobody is left. Afterwards w is not called any more.
+// remove takes w off, and reports whether the hub has no watcher left. Afterwards w is not called.
 func (h *hub) remove(w *watcher) (isLast bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -85,8 +85,9 @@ func (h *hub) remove(w *watcher) (isLast bool) {
 	return len(h.rows) == 0
 }
 
-// ring calls the watchers of the subject that was heard of, unless they know from this
-// process what the listener waited for.
+// ring calls the watchers of the subject that was heard of. It does not if the row has another
+// holding than when the listener began to wait: then this process has told the watchers of the
+// change already.
 func (h *hub) ring(heard string, watched []dialect.Watched) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -104,7 +105,7 @@ func (r *watchedRow) ring() {
 	}
 }
 
-// watched lists what to look at, and whether anything was never looked at yet.
+// watched lists the rows to read. unseen reports whether one of them was never read.
 func (h *hub) watched() (all []dialect.Watched, unseen bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -115,8 +116,8 @@ func (h *hub) watched() (all []dialect.Watched, unseen bool) {
 	return all, unseen
 }
 
-// run listens until ctx ends, the connection breaks or the pool needs it. It does not
-// reconnect: its watchers poll meanwhile, and know when to come back.
+// run listens until ctx ends, the connection breaks or the pool needs the connection. It does not
+// reconnect: the watchers poll meanwhile, and decide when to watch again.
 func (h *hub) run(ctx context.Context) error {
 	conn, listener, err := h.listen(ctx)
 	if err != nil {
@@ -135,11 +136,11 @@ func (h *hub) run(ctx context.Context) error {
 	return err
 }
 
-// tell rings for what listener hears of.
+// tell rings for each change that listener hears of.
 func (h *hub) tell(ctx context.Context, conn *sql.Conn, listener dialect.Listener) (err error) {
 	for heard := ""; ; {
 		select {
-		case <-h.nudge: // what it is about is looked at now
+		case <-h.nudge: // the rows are looked at now
 		default:
 		}
 		watched, unseen := h.watched()
@@ -162,14 +163,14 @@ const listenTimeout = 10 * time.Second
 func (h *hub) listen(ctx context.Context) (conn *sql.Conn, listener dialect.Listener, err error) {
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
-	// Again where a lock is in the way: the watchers come back only after a while.
+	// Tried again if a lock is in the way: the watchers would come back only after a while.
 	err = sqldb.Retry(ctx, func() error {
 		return sqldb.OnLiveConn(h.pool.db, func() error {
 			if conn, err = h.pool.spare(ctx); err != nil {
 				return err
 			}
 			if listener, err = h.dialect.Listen(ctx, h.pool.db, conn); err != nil {
-				_ = conn.Close() // fails for one that was discarded
+				_ = conn.Close() // fails if the connection was discarded
 			}
 			return err
 		})
@@ -177,12 +178,12 @@ func (h *hub) listen(ctx context.Context) (conn *sql.Conn, listener dialect.List
 	return conn, listener, err
 }
 
-// lookTimeout bounds a look at the rows, which waits for nobody: a connection
-// that takes longer is dead, or as good as that.
+// lookTimeout bounds one read of the rows. A read waits for no lock, so a connection that takes
+// longer is dead, or as good as dead.
 const lookTimeout = 5 * time.Second
 
-// compare reads the rows and rings for those that are new or have changed: the
-// listener may have woken for something else, a renewal perhaps.
+// compare reads the rows, and rings for each row that is new or has changed. The listener may have
+// woken for another reason, such as a renewal.
 func (h *hub) compare(ctx context.Context, conn *sql.Conn, watched []dialect.Watched) error {
 	const atOnce = 100 // servers limit how much one statement may unite
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
@@ -203,8 +204,8 @@ func (h *hub) compare(ctx context.Context, conn *sql.Conn, watched []dialect.Wat
 	return nil
 }
 
-// saw takes in what a row holds, and rings if that is new. If this process has told of
-// a change after the read was sent, the read may be the older one: it looks again.
+// saw takes in what a row holds, and rings if that is new. If this process has told of a change
+// since was, the read may be older than the change: then the rows are read again.
 func (h *hub) saw(was dialect.Watched, holding dialect.Holding) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -214,13 +215,15 @@ func (h *hub) saw(was dialect.Watched, holding dialect.Holding) {
 	case row.Holding != was.Holding:
 		h.look()
 	default:
-		told := row.told && holding.Number == was.Number // told of this release: not to be rung for again. (With a new number it is an acquisition that came after it.)
+		// The watchers were called for this release already. (A new number is an acquisition after
+		// it: for that they are called again.)
+		told := row.told && holding.Number == was.Number
 		row.told = false
 		row.take(holding, !told)
 	}
 }
 
-// hear takes in a change of holder by this process.
+// hear takes in a change of holder that this process has made.
 func (h *hub) hear(key string, holding dialect.Holding) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -247,7 +250,7 @@ func (h *hub) read(ctx context.Context, conn *sql.Conn, watched []dialect.Watche
 		parts[i] = "SELECT " + strconv.Itoa(i) + " AS place, COALESCE(" + w.HolderColumn + ", ''), " + w.NumberColumn + " FROM % WHERE " + w.Where
 		args = append(args, w.Args...)
 	}
-	// The tables last: their names may hold whatever stands for something here.
+	// The tables' names come last, because a name may contain a ? or a %.
 	var query strings.Builder
 	for i, part := range strings.Split(h.dialect.Rebind(strings.Join(parts, " UNION ALL ")), "%") {
 		if i > 0 {

@@ -7,33 +7,33 @@ import (
 	"time"
 )
 
-// pool is the program's, of which wake-ups take connections only while the work has one
-// left: a hint must not cost the election.
+// pool is the program's connection pool. Wake-ups take a connection of it only if one is left for
+// the work: a hint must not cost the election.
 type pool struct{ db *sql.DB }
 
 var (
 	// errSmallPool means that a pool cannot spare a connection.
 	errSmallPool = errors.New("the pool has only one connection, which is needed for the work: allow at least two (SetMaxOpenConns)")
-	// errBusyPool means that a pool has not spared one in time.
+	// errBusyPool means that a pool has not given a second connection in time.
 	errBusyPool = errors.New("no second connection is to be had beside: the pool below database/sql has only one, or all are in use")
 )
 
 const (
 	// poolCheck is how often the pool's limit is looked at: a program may lower it at any time.
 	poolCheck = 200 * time.Millisecond
-	// spareWait is for how long the work may miss a connection that may be its only one at
-	// first, mostSpareWait at most.
+	// spareWait is how long the work has to do without a connection that may be its only one, at
+	// the first try; mostSpareWait is the most at a later try.
 	spareWait, mostSpareWait = 100 * time.Millisecond, 500 * time.Millisecond
 )
 
-// fits reports whether the pool has a connection left for the work when n others are taken.
+// fits reports whether the pool has a connection left for the work while n others are taken.
 func (p pool) fits(n int) bool {
 	limit := p.db.Stats().MaxOpenConnections
 	return limit == 0 || limit > n
 }
 
-// outgrown waits until the pool has no connection left for the work when n others are
-// taken, and returns errSmallPool, or until ctx ends.
+// outgrown waits until the pool has no connection left for the work while n others are taken, and
+// returns errSmallPool. If ctx ends first, it returns the cause.
 func (p pool) outgrown(ctx context.Context, n int) error {
 	tick := time.NewTicker(poolCheck)
 	defer tick.Stop()
@@ -47,10 +47,11 @@ func (p pool) outgrown(ctx context.Context, n int) error {
 	return errSmallPool
 }
 
-// spare takes a connection if the pool has another one at the same time: there may be a
-// pool below database/sql, whose limit nobody can ask for. The other one may have to be
-// opened first, which may take longer than the first one can be missed. So the first one is
-// given back meanwhile, and is there when the other one is.
+// spare takes a connection, if the pool can give a second one at the same time. It has to try,
+// because a pool below database/sql may have a limit that cannot be asked for. The second
+// connection may have to be opened first, and that may take longer than the work can do without the
+// first one. So after a while spare gives the first one back, waits for the second one, and tries
+// again with that one.
 func (p pool) spare(ctx context.Context) (*sql.Conn, error) {
 	conn, err := p.db.Conn(ctx)
 	wait := spareWait

@@ -8,11 +8,11 @@ import (
 	"github.com/sqlelect/election/internal/clock"
 )
 
-// Where the storage can tell of changes of leader, a member looks at the record when
-// it does, and not only at its next poll. That is a hint: whatever is told, told late or
-// not told, what a member does follows from what it reads.
+// A storage may tell of changes of leader. A member then looks at the record at once, and not only
+// at its next poll. Such a wake-up is a hint: it may be false, late or missing. What a member does
+// follows from what it reads.
 
-// wakeUps is what is known of a storage's hints.
+// wakeUps is the state of a storage's wake-ups.
 type wakeUps struct {
 	watching bool
 	since    clock.Instant // while watching
@@ -20,14 +20,14 @@ type wakeUps struct {
 }
 
 const (
-	// A watch that has broken is taken up again at once, and more rarely while it breaks
-	// again within that time, or does not begin.
+	// A watch that has broken begins again after firstWatchAgain. The pause doubles while a watch
+	// does not begin, or breaks within watchLasts.
 	firstWatchAgain = 20 * time.Millisecond
 	watchLasts      = time.Second
 )
 
-// watch has the storage wake this member up, until stop is called. Stop waits for
-// the storage for a moment.
+// watch has the storage wake this member up until stop is called. Stop waits for the storage for
+// the time of caller.grace.
 func (c *campaign) watch() (stop func()) {
 	storage, ok := c.cfg.Storage.(Watcher)
 	if !ok {
@@ -62,7 +62,7 @@ func (c *campaign) keepWatching(ctx context.Context, storage Watcher) {
 		if w != nil && w.watching && c.clock.Now().Mono-w.since.Mono > watchLasts {
 			again = firstWatchAgain
 		}
-		timer := c.clock.NewTimer(min(again, most) + c.clock.Jitter(firstWatchAgain)) // until then, polling must do
+		timer := c.clock.NewTimer(min(again, most) + c.clock.Jitter(firstWatchAgain)) // until then this member polls
 		again = min(2*again, most)
 		select {
 		case <-ctx.Done():
@@ -84,26 +84,27 @@ func (c *campaign) changed() {
 }
 
 // turnLength is about how long a look and an acquisition take.
-const turnLength = 2 * time.Millisecond
+const staggerStep = 2 * time.Millisecond
 
-// turn is how long this member waits, when all are told of a change at once, for those
-// whose turn is before its own. The first one waits for nobody.
-func (c *campaign) turn() time.Duration {
+// staggerDelay is how long this member waits before it looks, when a wake-up reaches all members at
+// once. Members rank themselves in an order that all share (see participant.rank). The first one
+// does not wait.
+func (c *campaign) staggerDelay() time.Duration {
 	before := c.self.rank()
 	if before == 0 {
 		return 0
 	}
-	return min(c.cfg.RenewInterval/4, time.Duration(before)*turnLength+c.clock.Jitter(turnLength))
+	return min(c.cfg.RenewInterval/4, time.Duration(before)*staggerStep+c.clock.Jitter(staggerStep))
 }
 
-// wake looks at the record soon. A leader does not: what it is told of is its own
-// doing, or will end its next renewal.
-func (c *campaign) wake(now clock.Instant) {
+// handleWakeUp has this member look at the record soon. A leader does not look: it has made the
+// change itself, or its next renewal will meet the change.
+func (c *campaign) handleWakeUp(now clock.Instant) {
 	switch {
 	case c.reign != nil && c.reign.cause == nil:
-	case c.call != nil && !c.call.aside():
-		c.lookAgain = true
+	case c.call != nil && !c.call.isOptional():
+		c.schedule.again = true
 	default:
-		c.lookBy(now.Mono + c.turn())
+		c.schedule.by(now.Mono + c.staggerDelay())
 	}
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/sqlelect/election/internal/clock"
 )
 
-// changeRounds is how many rounds a change of leader may take: all that fit between a
-// renewal that is due and the end of the trust.
+// changeRounds is how many rounds fit between a renewal that is due and the end of the trust. A
+// change of leader may take as long as all of them.
 const changeRounds = 3
 
-// maxCalls bounds the storage calls of one elector that are under way at the same
-// moment, those included that ignore their ctx and were given up.
+// maxCalls bounds the storage calls of one elector that are under way at the same moment. Calls
+// that were given up and ignore their ctx count.
 const maxCalls = 4
 
-// call is one storage call under way. It runs on a goroutine of its own, so that
-// one which never returns cannot hold up the elector.
+// call is one storage call under way. It runs on a goroutine of its own: a call that never returns
+// does not hold up the elector.
 type call struct {
 	started clock.Instant // read before the call was made
 	giveUp  time.Duration // when its answer is no longer waited for
@@ -39,14 +39,15 @@ type callKind string
 
 const (
 	callGet    callKind = "get record"
-	callOwn    callKind = "get own entry" // of those kept apart
+	callOwn    callKind = "get own entry" // the own member row
 	callUpdate callKind = "update record"
-	callAll    callKind = "get members" // all entries kept apart
+	callAll    callKind = "get members" // all member rows
 	callEvict  callKind = "remove members"
 )
 
-// aside reports whether nothing hangs on k: it ends when there is more important work.
-func (k *call) aside() bool { return k.kind == callAll || k.kind == callEvict }
+// isOptional reports whether no renewal and no change of leader hangs on k. An optional call is
+// given up when the next round is due.
+func (k *call) isOptional() bool { return k.kind == callAll || k.kind == callEvict }
 
 type reply struct {
 	record  *Record
@@ -60,21 +61,24 @@ type caller struct {
 	storage Storage
 	ctx     context.Context  // values for the calls; outlives RunElection's ctx
 	timeout time.Duration    // for one round of a Get and an Update, where links are quick
-	took    [2]time.Duration // the last two that answered a Get, see roundTime
+	took    [2]time.Duration // how long the last two answered Gets took, see roundTime
 	open    []*call          // not known to have ended
-	// batchWait is for how long the calls of this round may wait to be sent together with others'.
+	// batchWait is how long the calls of this round may wait to be sent together with those of
+	// other members of this process.
 	batchWait time.Duration
 }
 
-// slowRound is how many times as long as a Get a round may take: it may have to set up a
-// connection anew (TLS and its login are six round trips or seven) before it reads and writes.
+// slowRound is how many times as long as a Get a round may take. A round may have to set up a
+// connection (six or seven round trips with TLS and the login) before it reads and writes.
 const slowRound = 16
 
-// roundTime is how long one round may take. Where the storage answers at once, one that
-// does not is given up in time for two more. On a slow link, and before anything was
-// answered, that would give up what only needs its time: there a round may take all of
-// the time that a renewal has. It is for the link and not for the moment: the quicker one
-// of the last two answers tells.
+// roundTime is how long one round may take.
+//
+//   - On a quick link it is caller.timeout: a round without an answer is given up in time for two more.
+//   - On a slow link it grows with the time of a Get, up to all of the time that a renewal has.
+//   - Before the first answer it is all of that time.
+//
+// The quicker one of the last two Gets tells how slow the link is: one slow answer does not.
 func (c *caller) roundTime() time.Duration {
 	most := times(changeRounds, c.timeout)
 	took := c.getTime()
@@ -84,10 +88,10 @@ func (c *caller) roundTime() time.Duration {
 	return min(most, max(c.timeout, times(slowRound, took)))
 }
 
-// getTime is how long a Get takes; 0: none was answered.
+// getTime is how long a Get takes, 0 before the first answer.
 func (c *caller) getTime() time.Duration { return min(c.took[0], c.took[1]) }
 
-// times is n · d, or a duration that can still be added to a moment where that would overflow.
+// times is n · d. Where n · d would overflow, it is a duration that can still be added to a moment.
 func times(n, d time.Duration) time.Duration {
 	const longest = math.MaxInt64 / 4
 	return n * min(d, longest/n)
@@ -95,20 +99,20 @@ func times(n, d time.Duration) time.Duration {
 
 // answered notes that a Get was answered.
 func (c *caller) answered(k *call, now time.Duration) {
-	took := max(1, now-k.started.Mono-batch.Waited(k.ctx)) // for others, and not for the storage
+	took := max(1, now-k.started.Mono-batch.Waited(k.ctx)) // for other members' calls, and not for the storage
 	c.took[0], c.took[1] = c.took[1], took
 	if c.took[0] == 0 {
 		c.took[0] = took
 	}
 }
 
-// busy reports whether too many calls hang to make another.
+// busy reports whether too many calls are under way to start another one.
 func (c *caller) busy() bool {
 	c.open = slices.DeleteFunc(c.open, (*call).hasEnded)
 	return len(c.open) >= maxCalls
 }
 
-// close ends all calls and waits for those that honour their ctx.
+// close ends all calls, and waits up to grace for them to return.
 func (c *caller) close(ck clock.Clock) {
 	timer := ck.NewTimer(c.grace())
 	defer timer.Stop()
@@ -143,15 +147,15 @@ func (c *caller) get(now clock.Instant) *call {
 	return k
 }
 
-// own starts the reading of what is kept apart under id, within the round of a Get.
-func (c *caller) own(now clock.Instant, round *call, base *Record, id string) *call {
+// getOwnRow starts the reading of the member row of id, within the round of a Get.
+func (c *caller) getOwnRow(now clock.Instant, round *call, base *Record, id string) *call {
 	k := &call{kind: callOwn, giveUp: round.giveUp, base: base}
 	c.start(k, now, func(ctx context.Context) reply { return c.members(ctx, id) })
 	return k
 }
 
-// all starts the reading of all that is kept apart.
-func (c *caller) all(now clock.Instant) *call {
+// getMemberRows starts the reading of all member rows.
+func (c *caller) getMemberRows(now clock.Instant) *call {
 	k := &call{kind: callAll, giveUp: now.Mono + c.roundTime()}
 	c.start(k, now, func(ctx context.Context) reply {
 		if rows, ok := rowsOf(c.storage); ok {
@@ -180,13 +184,13 @@ func (c *caller) members(ctx context.Context, ids ...string) reply {
 func (c *caller) update(now clock.Instant, round *call, base *Record, w *write) *call {
 	k := &call{kind: callUpdate, giveUp: round.giveUp, base: base, write: w}
 	changed := w.record != nil && changesLeader(base, w.record)
-	if changed { // guarded transactions may be in the way, and whoever gives up loses its place in the queue
+	if changed { // guarded transactions may hold it up, and a change that is given up loses its place in their queue
 		k.giveUp = now.Mono + changeRounds*c.timeout
 	}
 	c.start(k, now, func(ctx context.Context) reply {
 		apart, _ := c.storage.(MemberStorage)
 		switch {
-		case !w.apart():
+		case !w.writesMemberRow():
 			return reply{err: c.storage.Update(ctx, w.record, changed)}
 		case w.record == nil:
 			return reply{err: apart.UpdateMember(ctx, w.before, w.after)}
@@ -196,9 +200,9 @@ func (c *caller) update(now clock.Instant, round *call, base *Record, w *write) 
 	return k
 }
 
-// evict starts the removal of entries kept apart, as far as they are still as
-// they were read.
-func (c *caller) evict(now clock.Instant, silent []*Member) *call {
+// removeMemberRows starts the removal of expired member rows. A row that has changed since it was
+// read stays.
+func (c *caller) removeMemberRows(now clock.Instant, silent []*Member) *call {
 	k := &call{kind: callEvict, giveUp: now.Mono + c.roundTime()}
 	c.start(k, now, func(ctx context.Context) reply {
 		apart, _ := c.storage.(MemberStorage)
@@ -233,10 +237,10 @@ func (k *call) hasEnded() bool {
 	}
 }
 
-// grace lets a call that honours its ctx answer for itself before it is given up.
+// grace is how long a call may take to return after its ctx has ended. Then it is given up.
 func (c *caller) grace() time.Duration { return c.timeout / 8 }
 
-// explain adds to a storage error what the elector knows of it.
+// explain adds to a storage error which call failed, and on a timeout how long it was waited for.
 func (k *call) explain(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: no answer within %v (database out of reach, locked, or its connection pool exhausted): %w",
