@@ -88,6 +88,8 @@ var rules = []rule{
 	{"names", checkNames},
 	{"hooks", checkHooks},
 	{"size", checkSize},
+	{"budget", checkBudget},
+	{"words", checkWords},
 }
 
 func TestTree(t *testing.T) {
