@@ -35,7 +35,20 @@ func TestMain(m *testing.M) {
 		}
 		_ = flag.Set("test.parallel", strconv.Itoa(atOnce*runtime.GOMAXPROCS(0)))
 	}
+	tellTerminal()
 	os.Exit(m.Run())
+}
+
+// tellTerminal says on the terminal, if there is one, what takes so long: go test shows nothing of
+// a package before it has ended.
+func tellTerminal() {
+	terminal, err := os.OpenFile("/dev/tty", os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	defer terminal.Close()
+	fmt.Fprintln(terminal, "election: electing on SQLite and on every server that is installed, for some minutes;"+
+		" -short leaves out servers, -v shows each test")
 }
 
 // stay is a leader callback that does nothing until its ctx ends.
@@ -266,7 +279,8 @@ func onEveryStorage(t *testing.T, run func(t *testing.T, open func() election.St
 	})
 }
 
-// repeats is how often a test of many rounds repeats them: ELECTION_TEST_FULL=1 is for the nightly steps.
+// repeats is how often a test of many rounds repeats them: ELECTION_TEST_FULL=1 is for the nightly
+// steps.
 func repeats(usually, full int) int {
 	if os.Getenv("ELECTION_TEST_FULL") != "" {
 		return full

