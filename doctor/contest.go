@@ -12,7 +12,8 @@ import (
 )
 
 // contest lets two connections replace the same version of a record at the same moment, again and
-// again. The first time there is no record yet. Each time exactly one of the two must succeed.
+// again. The first time there is no record yet. Each time exactly one of the two must succeed: G1
+// rests on this.
 func (e *examination) contest(ctx context.Context) finding {
 	_, a, b := e.site.in("compare-and-swap")
 	const rounds = 20
@@ -21,12 +22,16 @@ func (e *examination) contest(ctx context.Context) finding {
 		var errs [2]error
 		var both sync.WaitGroup
 		for i, s := range []*election.SQLStorage{a, b} {
+			// Update compares the Version alone, so the trial need not follow the members' rules
+			// for terms.
 			record := &election.Record{LeaderID: []string{anna, bert}[i], Term: uint64(version) + 1, Version: version}
 			// By turns as a change of leader and as a renewal, because the two count rows in
 			// different places.
 			both.Go(func() { errs[i] = s.Update(ctx, record, version%2 == 0) })
 		}
 		both.Wait()
+		// The loser must be told of a conflict. After any other error its outcome is unknown, and
+		// the round proves nothing.
 		winners := 0
 		for _, err := range errs {
 			switch {
@@ -45,10 +50,14 @@ func (e *examination) contest(ctx context.Context) finding {
 	return ok("one of two succeeded, %d times, in %v each", rounds, (time.Since(start) / rounds).Round(time.Microsecond))
 }
 
-// affected checks the numbers of affected rows by which compare-and-swap decides.
+// affected checks the numbers of affected rows by which compare-and-swap decides: 0 is a conflict,
+// 1 is a success. Some engines count the rows that an UPDATE found, others the rows that it
+// changed. Each UPDATE here changes the version, as the library's own do, so both counts are the
+// same.
 func (e *examination) affected(ctx context.Context) finding {
 	name, a, _ := e.site.in("affected rows")
-	if err := a.Update(ctx, &election.Record{}, false); err != nil { // makes the row, with version 1
+	// The Update makes the record row, with version 1.
+	if err := a.Update(ctx, &election.Record{}, false); err != nil {
 		return broken("create a record", err)
 	}
 	s := e.site
@@ -59,6 +68,7 @@ func (e *examination) affected(ctx context.Context) finding {
 	}{
 		{"an update that fits", "UPDATE % SET version = 7 WHERE election = ? AND slot = 0 AND version = 1", []any{name}, 1},
 		{"an update that no longer fits", "UPDATE % SET version = 8 WHERE election = ? AND slot = 0 AND version = 1", []any{name}, 0},
+		// Slot 1000 is free: this election has no member rows.
 		{"an insert beside it", s.insertNew(), []any{rows.NewID(), name, 1000}, 1},
 		{"an insert of what is there", s.insertNew(), []any{rows.NewID(), name, 1000}, 0},
 	} {
@@ -80,15 +90,19 @@ func (s *site) insertNew() string {
 	return s.dialect.InsertNew + " % " + rows.Columns + " VALUES (?, '', '', 0, ?, ?) " + s.dialect.SkipExisting
 }
 
+// oldReads and namePrimary are what the two checks say that can meet a replica: the right to
+// CREATE, and read your write.
 const (
 	oldReads = "Reads are answered by a replica: a Storage must see every write that was acknowledged before. " +
 		"Members stay safe, but notice a change of leader late, and cannot tell lag from lost history."
 	namePrimary = "Name the primary in the DSN, and exempt this service from the splitting of reads and writes."
 )
 
-// readYourWrite writes through one handle and reads through the other, by turns.
+// readYourWrite writes through one handle and reads through the other, by turns: either one may be
+// the handle whose reads go to a replica.
 func (e *examination) readYourWrite(ctx context.Context) finding {
 	_, a, b := e.site.in("read your write")
+	// On a slow link the bound ends the trial before all tries are made.
 	const tries, bound = 200, 3 * time.Second
 	record := &election.Record{}
 	stale, n := 0, 0
@@ -115,7 +129,8 @@ func (e *examination) readYourWrite(ctx context.Context) finding {
 }
 
 // lagOf returns how long it took until s returned version, or a later one: 0 if its first read did.
-// After 5 s it gives up and returns the time until then.
+// After 5 s, or if ctx ends between two reads, it gives up and returns the time until then: the
+// finding is that reads are old, and less for how long.
 func lagOf(ctx context.Context, s *election.SQLStorage, version int64) (lag time.Duration, err error) {
 	const patience = 5 * time.Second
 	start := time.Now()

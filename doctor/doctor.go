@@ -17,18 +17,17 @@ const DefaultTimeout = 10 * time.Second
 
 // Options say how to examine. The zero Options suit a program that uses all defaults.
 type Options struct {
-	// Table is the table of the elections; "" means election.TableNameElection. It
-	// need not exist.
+	// Table is the table of the elections; "" means election.TableNameElection. It need not exist.
 	Table string
 	// Other is a second handle on the same database. It stands for another member, and may lead to
 	// the database by another way (another proxy, another host of a cluster). Nil means another
 	// connection of the first handle's pool.
 	Other *sql.DB
-	// Timeout bounds each check; ≤ 0 means DefaultTimeout. A bound below 6 s is too
-	// short to tell a pooler that swallows notifications from a slow server.
+	// Timeout bounds each check; ≤ 0 means DefaultTimeout. A bound below 6 s is too short to tell a
+	// pooler that swallows notifications from a slow server.
 	Timeout time.Duration
-	// ClockTolerance is how far the database's clock may be from this machine's
-	// without a warning; ≤ 0 means one second.
+	// ClockTolerance is how far the database's clock may be from this machine's without a warning;
+	// ≤ 0 means one second.
 	ClockTolerance time.Duration
 }
 
@@ -102,6 +101,7 @@ type check struct {
 // examine makes all checks in order: later checks use what earlier checks have found out. It goes
 // on after a failure, so that one examination shows everything.
 func (e *examination) examine(ctx context.Context) {
+	// What follows needs the engine's dialect. The report ends here if there is none.
 	if !e.run(ctx, check{"engine", "asked the server what it is", e.detect}) || e.dialect == nil {
 		return
 	}
@@ -114,7 +114,8 @@ func (e *examination) examine(ctx context.Context) {
 	}
 }
 
-// connect waits until both handles have reached the database.
+// connect waits until both handles have reached the database. Both are pinged, because Other may
+// lead to another host. It takes no longer than one check may.
 func (e *examination) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
@@ -134,6 +135,7 @@ func (e *examination) run(ctx context.Context, c check) (more bool) {
 	bounded, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
 	start := time.Now()
+	// The room for one lets the goroutine end also when the check was given up.
 	done := make(chan finding, 1)
 	go func() { done <- c.try(bounded) }()
 	f, more := await(bounded, done)

@@ -13,12 +13,14 @@ func fileSystemOf(path string) (kind string, remote bool, err error) {
 	if err := unix.Statfs(path, &stat); err != nil {
 		return "", false, fmt.Errorf("file system of %q: %w", path, err)
 	}
-	kind, remote = fileSystem(uint32(stat.Type)) // the number has 32 bits; the field's size and sign differ by platform
+	// The number has 32 bits. The field's size and sign differ by platform.
+	kind, remote = fileSystem(uint32(stat.Type))
 	return kind, remote, nil
 }
 
 // fileSystem names the file system of that number, by which statfs calls it. Only the numbers of
-// network file systems are known.
+// network file systems are known. So every other one counts as local, and a network file system
+// that is missing here is not found.
 func fileSystem(number uint32) (kind string, remote bool) {
 	kind, remote = map[uint32]string{
 		unix.NFS_SUPER_MAGIC:   "NFS",

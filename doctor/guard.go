@@ -57,8 +57,8 @@ func (e *examination) guarded(ctx context.Context) finding {
 
 const halfSecond = 500 * time.Millisecond
 
-// under runs body inside a guarded transaction of anna, who leads, through a. It returns how the
-// transaction ended.
+// under runs body inside a guarded transaction of anna, who leads, through a. The transaction
+// writes an entry first, as a leader's work does. under returns how the transaction ended.
 func (e *examination) under(ctx context.Context, name string, a *election.SQLStorage, body func(*sql.Tx)) error {
 	entry := e.site.entryOf(name, "entry")
 	// Long enough to see a change of leader that waits too long.
@@ -79,10 +79,15 @@ var errWaiting = errors.New("it waited on")
 // after half a second; meet waits for the change for at most patience. changed is how the change
 // ended, or errWaiting if it did not end in that time. took is how long meet waited. committed is
 // how the guarded transaction ended.
+//
+// The change runs on a goroutine of its own: it may wait for the guarded transaction, which must
+// not wait for it without end.
 func (e *examination) meet(ctx context.Context, name string, a, b *election.SQLStorage, patience time.Duration) (
 	changed error, took time.Duration, committed error,
 ) {
 	ended := make(chan error, 1)
+	// begun stays false if the guarded transaction was refused at its start. Then no change was
+	// tried.
 	begun := false
 	committed = e.under(ctx, name, a, func(*sql.Tx) {
 		begun = true
@@ -95,6 +100,7 @@ func (e *examination) meet(ctx context.Context, name string, a, b *election.SQLS
 		}()
 		select {
 		case changed = <-ended:
+			// The receive at the end of meet finds a value also if the change has ended.
 			ended <- nil
 		case <-time.After(patience):
 			changed = errWaiting
@@ -108,7 +114,9 @@ func (e *examination) meet(ctx context.Context, name string, a, b *election.SQLS
 }
 
 // guardLock checks that a guarded transaction and a change of leader do not both pass: one of the
-// two waits or fails. When the transaction is over, the change must succeed.
+// two waits or fails. On most engines the change waits for the transaction; on a Galera cluster it
+// may end the transaction. When the transaction is over, the change must succeed, or the election
+// stands still after each guarded transaction.
 func (e *examination) guardLock(ctx context.Context) finding {
 	name, a, b := e.site.in("lock of the guard")
 	if _, err := lead(ctx, a, anna); err != nil {
@@ -134,11 +142,15 @@ func (e *examination) guardLock(ctx context.Context) finding {
 }
 
 // boundedWait measures how long a change of leader that waits goes on after its ctx has ended.
+// Members give up calls that ignore their ctx, so a long wait breaks no promise of safety, and is a
+// warning. Until it is over, the call keeps its connection.
 func (e *examination) boundedWait(ctx context.Context) finding {
 	name, a, b := e.site.in("bounded waits")
 	if _, err := lead(ctx, a, anna); err != nil {
 		return broken("acquire the leadership", err)
 	}
+	// meet waits for longer than is tolerable, and for less than the guard timeout of under: at
+	// that timeout the transaction ends, and nothing keeps the change waiting.
 	const tolerable = time.Second
 	changed, took, committed := e.meet(ctx, name, a, b, halfSecond+2*tolerable)
 	late := (took - halfSecond).Round(time.Millisecond)
@@ -162,7 +174,8 @@ func deaf(format string, args ...any) finding {
 }
 
 // hung asks inside a guarded transaction whether the server would end it if its client stopped: by
-// the bound that the library has set, or by the bound that the session had before.
+// the bound that the library has set, or by the bound that the session had before. Without a bound
+// one frozen leader can hold up the election for as long as its connection lives.
 func (e *examination) hung(ctx context.Context) finding {
 	condition := e.dialect.Examination.Hung
 	if condition.Query == "" {
@@ -180,7 +193,8 @@ func (e *examination) hung(ctx context.Context) finding {
 }
 
 // pastTerm makes one member the leader twice. A guarded transaction in the first term must be
-// refused, and one in the second term must commit.
+// refused, and one in the second term must commit. Both reigns have one leader ID, so the guard can
+// tell them apart by the term alone.
 func (e *examination) pastTerm(ctx context.Context) finding {
 	name, a, b := e.site.in("past term")
 	first, err := lead(ctx, a, anna)

@@ -7,7 +7,8 @@ import (
 	"path/filepath"
 )
 
-// openedTimes counts how often this process has the file open, by its descriptors. It opens none.
+// openedTimes counts how often this process has the file open, by its descriptors. It opens none:
+// closing a descriptor of the database's files would drop the locks that the process has on them.
 func openedTimes(path string) (n int, err error) {
 	file, err := os.Stat(path)
 	if err != nil {
@@ -24,6 +25,7 @@ func openedTimes(path string) (n int, err error) {
 		case errors.Is(err, os.ErrNotExist): // closed meanwhile
 		case err != nil:
 			return 0, fmt.Errorf("look at open files: %w", err)
+		// Descriptors that came by another name, such as a symbolic link, count as well.
 		case os.SameFile(file, open):
 			n++
 		}

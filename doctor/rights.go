@@ -29,6 +29,9 @@ func (e *examination) tableChecks() []check {
 // all are the columns of a table that serves named elections and member rows.
 var all = []string{"id", "leader_id", "record", "version", "election", "slot"}
 
+// table looks up the table of the elections. That it is missing is no finding, because the first
+// member creates it. A table of the four-column version serves members, with one election and more
+// conflicts, and is a warning. A table that lacks more was made by another program.
 func (e *examination) table(ctx context.Context) finding {
 	seen, err := e.dialect.Look(ctx, e.db, e.Table)
 	if err != nil {
@@ -54,6 +57,9 @@ func (e *examination) table(ctx context.Context) finding {
 	}
 }
 
+// create tries whether this user may create a table, which is the place for the trials. Members
+// need the right only as long as the elections' table does not exist: if it does, that the right is
+// missing is no finding.
 func (e *examination) create(ctx context.Context) finding {
 	err := e.site.create(ctx)
 	switch {
@@ -69,7 +75,8 @@ func (e *examination) create(ctx context.Context) finding {
 		"Grant CREATE and DROP for this examination, or let an administrator create the table, as docs/databases.md says.")
 }
 
-// right is a right that members need. Its statement needs the right and changes nothing.
+// right is a right that members need. Its statement needs the right and changes nothing: its
+// condition is false for every row.
 type right struct{ name, statement string }
 
 var rights = []right{
@@ -79,7 +86,8 @@ var rights = []right{
 	{rightToRemove, "DELETE FROM % WHERE 1 = 0"},
 }
 
-// rightToRemove is the right that members can do without.
+// rightToRemove is the right that members can do without: they do not keep their entries apart
+// then.
 const rightToRemove = "DELETE"
 
 // right tries one right: on the table of the elections, or if there is none, on the doctor's own.
@@ -104,7 +112,11 @@ func (e *examination) right(ctx context.Context, r right) finding {
 	if err == nil {
 		return ok("yes, on %s", table)
 	}
+	// After any error, a time limit included, trials keep away from the table: whether they could
+	// remove their rows is not known.
 	e.lacks = append(e.lacks, r.name)
+	// Fatal: the server refuses this statement for good, and members can do without it. Any other
+	// error may meet the statements that they need as well.
 	if r.name == rightToRemove && dialect.Classify(err) == dialect.Fatal {
 		return warning("%v", err).because("All members renew in one row, so that conflicts and the row's size grow with their number.",
 			"GRANT DELETE on the table.")
@@ -113,7 +125,8 @@ func (e *examination) right(ctx context.Context, r right) finding {
 }
 
 // settle decides where trials are made, now that rights are known. It takes the existing table only
-// if trials can remove their rows from it again.
+// if trials can remove their rows from it again. If there is no place, nothing that follows can be
+// tried, and the report cannot say that elections work.
 func (e *examination) settle(ctx context.Context) finding {
 	var why string
 	switch {

@@ -21,7 +21,8 @@ func (e *examination) detect(ctx context.Context) finding {
 	if e.identity, err = d.Identity(ctx, e.db); err != nil {
 		return failure("%v", err).because("Elections need a database to put their table in.", "Name the database in the DSN.")
 	}
-	_ = e.db.QueryRowContext(ctx, d.Examination.Version).Scan(&e.version) // for the reader only
+	// The version is for the reader of the report only. Without it everything else goes on.
+	_ = e.db.QueryRowContext(ctx, d.Examination.Version).Scan(&e.version)
 	e.dialect = d
 	return ok("%s %s", d.Name, e.version)
 }
@@ -37,6 +38,7 @@ func (e *examination) serverChecks() []check {
 			return judge(ctx, e.db, condition)
 		}})
 	}
+	// A database in memory has no file that another library could open.
 	if _, isFile := dialect.DatabaseFile(e.identity); isFile && e.dialect.Examination.Opener.Name != "" {
 		checks = append(checks, check{e.dialect.Examination.Opener.Name, "counted how often the file is open here", e.library})
 	}
@@ -47,8 +49,11 @@ func (e *examination) serverChecks() []check {
 }
 
 // pool looks at the first handle only, because the second one may exist for the examination alone.
+// In a small pool renewals wait behind guarded transactions, and a leader whose renewals come too
+// late loses its leadership.
 func (e *examination) pool(context.Context) finding {
-	const enough = 3 // one to renew, one to listen, one for the lock that listeners wait for
+	// One connection renews, one listens, and one has the lock that listeners wait for.
+	const enough = 3
 	switch most := e.db.Stats().MaxOpenConnections; {
 	case most == 0:
 		return ok("no limit")
@@ -61,6 +66,9 @@ func (e *examination) pool(context.Context) finding {
 	}
 }
 
+// sessionSettings looks for settings under which a session commits less than its statements say,
+// such as autocommit that is off. Every storage refuses such a session when it is opened, so with
+// this DSN no member could start.
 func (e *examination) sessionSettings(ctx context.Context) finding {
 	seen, err := e.dialect.Look(ctx, e.db, e.Table)
 	if err != nil {
@@ -72,7 +80,9 @@ func (e *examination) sessionSettings(ctx context.Context) finding {
 	return ok("as they should be")
 }
 
-// judge asks whether one of the engine's own conditions holds.
+// judge asks whether one of the engine's own conditions holds. An error, no row, or NULL instead of
+// an answer is no finding: an older server may not know the setting, and the user may not be
+// allowed to see it. An operator has to look by hand then.
 func judge(ctx context.Context, q sqldb.Execer, c dialect.Condition) finding {
 	var seen sql.NullString
 	var holds sql.NullBool
@@ -90,6 +100,8 @@ func judge(ctx context.Context, q sqldb.Execer, c dialect.Condition) finding {
 	return warning("%s", seen.String).because(c.Means, c.Do)
 }
 
+// fileSystem finds a database file on a network file system, where locks may not reach the members
+// on other machines. On servers it is skipped.
 func (e *examination) fileSystem(context.Context) finding {
 	path, isFile := dialect.DatabaseFile(e.identity)
 	if !isFile {
@@ -110,7 +122,8 @@ func fileSystemFinding(kind string, remote bool) finding {
 	return ok("%s", kind)
 }
 
-// ownSession finds poolers that lend sessions by the transaction.
+// ownSession finds poolers that lend sessions by the transaction. Behind one, members hear of no
+// change of leader and poll, and a driver that prepares statements fails sooner or later.
 func (e *examination) ownSession(ctx context.Context) finding {
 	if e.dialect.Examination.Session == "" {
 		return skipped("there are none")
@@ -126,6 +139,8 @@ func (e *examination) ownSession(ctx context.Context) finding {
 			e.dialect.Examination.Pooled)
 	case err != nil:
 		return broken("ask which session it is", err)
+	// Either sign is enough: the connection has changed its session, or another connection was
+	// given the session while the connection was idle.
 	case before != after || before == between:
 		return warning("a connection had session %s, then %s; the other one %s", before, after, between).because(
 			"A pooler lends sessions by the transaction: what is set for a session reaches others, or nobody, and notifications are lost, so that members poll.",
@@ -142,6 +157,7 @@ func (e *examination) sessions(ctx context.Context) (before, between, after stri
 	if err != nil {
 		return "", "", "", err
 	}
+	// Neither the close nor the rollback can change the answer: nothing was written.
 	defer func() { _ = one.Close() }()
 	if err := one.QueryRowContext(ctx, ask).Scan(&before); err != nil {
 		return "", "", "", err
@@ -169,6 +185,8 @@ func (e *examination) alone() string {
 // clock estimates the offset of the server's clock by Cristian's algorithm. The server took its
 // time at some moment between request and reply. The estimate assumes the middle, so it is wrong by
 // at most half the round trip. The quickest of several tries is the most exact one.
+//
+// No promise depends on the server's clock. The warning is for people who compare times in logs.
 func (e *examination) clock(ctx context.Context) finding {
 	query := e.dialect.Examination.Now
 	if query == "" {
@@ -187,6 +205,7 @@ func (e *examination) clock(ctx context.Context) finding {
 		}
 	}
 	offset, doubt = offset.Round(time.Microsecond), doubt.Round(time.Microsecond)
+	// Only the part of the offset that is certain counts: a slow link alone gives no warning.
 	if offset.Abs()-doubt > e.ClockTolerance {
 		return warning("%v ahead of ours, ± %v", offset, doubt).because(
 			"The election uses no clock but each machine's own monotonic one; times that the database and programs write cannot be compared.",

@@ -32,6 +32,8 @@ type site struct {
 	elections []string
 }
 
+// newSite returns a site where nothing was made yet. The random name keeps examinations of one
+// database apart that run at the same time.
 func newSite(e *examination) *site {
 	return &site{db: e.db, other: e.Other, dialect: e.dialect, name: fmt.Sprintf("election_doctor_%016x", rand.Uint64())}
 }
@@ -56,7 +58,8 @@ func (s *site) where() string {
 	return "table " + s.table + ", elections " + s.name + "/…, removed in the end"
 }
 
-// create creates the own table, but only if it can be dropped again.
+// create creates the own table, but only if it can be dropped again. It first drops the table,
+// which is not there: whoever lacks that right must not leave a table behind.
 func (s *site) create(ctx context.Context) error {
 	if err := s.drop(ctx); err != nil {
 		return fmt.Errorf("the right to DROP tables: %w", err)
@@ -67,7 +70,9 @@ func (s *site) create(ctx context.Context) error {
 	start := time.Now()
 	for {
 		err := s.open(ctx, s.name)
-		if err == nil && ctx.Err() != nil { // the check may have been given up: then nothing else drops the table
+		// The check may have been given up, and leave may have run already: then nothing else drops
+		// the table.
+		if err == nil && ctx.Err() != nil {
 			s.forget()
 			return errors.Join(ctx.Err(), s.drop(context.WithoutCancel(ctx)))
 		}
@@ -92,9 +97,10 @@ func (s *site) forget() {
 
 var errOldReads = errors.New("it was created, but reads do not find it")
 
-// isThere reports whether the own table can be written to.
+// isThere reports whether the own table can be written to. It ignores the end of ctx, because it is
+// asked after a failure that this end may have caused.
 func (s *site) isThere(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // ctx may have ended
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_, err := s.db.ExecContext(ctx, "DELETE FROM "+s.dialect.Quote(s.name)+" WHERE 1 = 0")
 	return err == nil
@@ -118,7 +124,8 @@ func (s *site) open(ctx context.Context, table string) (err error) {
 	return nil
 }
 
-// in returns the storages of two members of one election, which is called after the trial.
+// in returns the storages of two members of one election, which is called after the trial. It notes
+// the name first, so that its rows are removed also if the trial fails halfway.
 func (s *site) in(trial string) (name string, a, b *election.SQLStorage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,7 +163,8 @@ func (s *site) entries(ctx context.Context, q sqldb.Execer, name string) (n int,
 	return n, err
 }
 
-// remove drops the own table, or removes the rows from the existing table.
+// remove drops the own table, or removes the rows from the existing table. If it fails, the
+// operator has to do so by hand, and the finding holds the statement.
 func (s *site) remove(ctx context.Context) finding {
 	s.mu.Lock()
 	created, own, elections := s.created, s.own, s.elections
@@ -166,6 +174,7 @@ func (s *site) remove(ctx context.Context) finding {
 			return failure("%v", err).because("The table may still be there.", "DROP TABLE "+s.dialect.Quote(s.name))
 		}
 	}
+	// The rows of trials in the own table are gone with it.
 	if own || len(elections) == 0 {
 		return ok("table %s is gone", s.name)
 	}
@@ -182,6 +191,8 @@ func (s *site) remove(ctx context.Context) finding {
 	return ok("the rows of %d elections and entries are gone", len(elections))
 }
 
+// drop drops the own table, if it exists. While others have locks on the table, it tries again
+// until ctx ends.
 func (s *site) drop(ctx context.Context) error {
 	return sqldb.Retry(ctx, func() error {
 		_, err := s.db.ExecContext(ctx, s.dialect.BoundedDDL+"DROP TABLE IF EXISTS "+s.dialect.Quote(s.name))

@@ -9,7 +9,9 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// trials are the checks that hold an election through the library, as members do.
+// trials are the checks that hold an election through the library, as members do. Each is skipped
+// if there is no place to try it, or no second connection: one connection cannot be in its own way,
+// so it proves nothing.
 func (e *examination) trials() []check {
 	checks := []check{
 		{"compare-and-swap", "two connections replaced one record at once", e.contest},
@@ -55,6 +57,8 @@ func lead(ctx context.Context, s *election.SQLStorage, id string) (term uint64, 
 		if err != nil {
 			return 0, err
 		}
+		// A new term is above the record's term and version, as G1 demands. Get has put the leader
+		// row's term into the record. There is no term floor: the doctor writes none.
 		record.LeaderID, record.Term = id, max(record.Term, uint64(record.Version))+1
 		err = s.Update(ctx, record, true)
 		if !errors.Is(err, election.ErrRecordConflict) {

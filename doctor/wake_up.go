@@ -8,7 +8,8 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// wakeUps measures how long a member waits to be told of a change of leader.
+// wakeUps measures how long a member waits to be told of a change of leader. A change that no
+// member hears of is a warning: members poll.
 func (e *examination) wakeUps(ctx context.Context) finding {
 	_, a, b := e.site.in("wake-ups")
 	if _, err := lead(ctx, a, anna); err != nil {
@@ -31,6 +32,7 @@ func (e *examination) wakeUps(ctx context.Context) finding {
 	}()
 	select {
 	case err := <-ended:
+		// The receive in the deferred function finds a value also now.
 		ended <- nil
 		return unheard("%v", err)
 	case <-rings: // it has begun to watch
@@ -47,7 +49,9 @@ func (e *examination) wakeUps(ctx context.Context) finding {
 	}
 }
 
-// hear changes the leader a few times, and measures how long each change takes to ring.
+// hear changes the leader a few times, and measures how long each change takes to ring. Each change
+// makes the same member the leader in a new term. A change that does not ring in time is only
+// counted, because a hint may be lost; the finding tells of all of them.
 func hear(ctx context.Context, a *election.SQLStorage, rings <-chan struct{}) finding {
 	const changes, bound = 5, time.Second
 	var took []time.Duration

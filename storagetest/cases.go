@@ -12,7 +12,9 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// cases holds the contract, sentence by sentence.
+// cases holds the contract of election.Storage, sentence by sentence. Each case gets two handles on
+// a new election. Most cases write through one handle and read through the other, to find a Storage
+// that remembers in one process what it has not stored.
 func cases() []testCase {
 	return []testCase{
 		{"GetBeforeFirstUpdate", "Before the first Update, Get returns a zero Record.", getBeforeFirstUpdate},
@@ -38,8 +40,14 @@ func cases() []testCase {
 	}
 }
 
-// full is a record that uses every stored field, with values that a careless
-// encoding would lose.
+// full is a record with values that a careless encoding would lose:
+//
+//   - quotes, a backslash and letters of several bytes in an ID
+//   - a label with markup, and one whose key is empty
+//   - nanoseconds in times and leases, and a negative lease
+//   - a checksum of 64 bits, of which a float64 would lose digits
+//
+// Of the record's stored fields only FloorLease is not set.
 func full() *election.Record {
 	renewed := time.Date(2031, 2, 3, 4, 5, 6, 123456789, time.UTC)
 	return &election.Record{
@@ -61,7 +69,8 @@ func full() *election.Record {
 }
 
 func getBeforeFirstUpdate(ctx context.Context, a, b election.Storage) error {
-	for range 2 { // reading must not create anything
+	// The second pass finds a Get that has created something.
+	for range 2 {
 		for _, s := range []election.Storage{a, b} {
 			if err := expect(ctx, s, &election.Record{}); err != nil {
 				return err
@@ -71,6 +80,8 @@ func getBeforeFirstUpdate(ctx context.Context, a, b election.Storage) error {
 	return nil
 }
 
+// getIsTheCallers changes what it has read, and looks whether that has changed what is stored. It
+// finds a Storage that hands out a cached record.
 func getIsTheCallers(ctx context.Context, a, b election.Storage) error {
 	want := full()
 	if err := a.Update(ctx, want, true); err != nil {
@@ -85,6 +96,8 @@ func getIsTheCallers(ctx context.Context, a, b election.Storage) error {
 	return errors.Join(expect(ctx, a, want), expect(ctx, b, want))
 }
 
+// getSeesEveryUpdate writes through either handle by turns, so that reads through a cache or a
+// replica show, whichever of the handles has it.
 func getSeesEveryUpdate(ctx context.Context, a, b election.Storage) error {
 	writer, reader := a, b
 	for version := range int64(20) {
@@ -101,6 +114,8 @@ func getSeesEveryUpdate(ctx context.Context, a, b election.Storage) error {
 	return nil
 }
 
+// keepsEveryField stores full as a change of leader and then as a renewal. The two may be different
+// statements, of which one may forget a field.
 func keepsEveryField(ctx context.Context, a, b election.Storage) error {
 	want := full()
 	if err := a.Update(ctx, want, true); err != nil {
@@ -118,6 +133,8 @@ func keepsEveryField(ctx context.Context, a, b election.Storage) error {
 	return expect(ctx, a, want)
 }
 
+// keepsLargeRecords stores a record of 1 MiB, as a large election without a MemberStorage has it.
+// It finds a column type that ends at 64 KiB.
 func keepsLargeRecords(ctx context.Context, a, b election.Storage) error {
 	r := &election.Record{Term: 3, Members: []*election.Member{{ID: "m", Name: strings.Repeat("größe ", 1<<20/8)}}}
 	if err := a.Update(ctx, r, true); err != nil {
@@ -131,6 +148,8 @@ func keepsLargeRecords(ctx context.Context, a, b election.Storage) error {
 	return expect(ctx, a, r)
 }
 
+// countsVersions writes the same record again and again. If only the Version differs, a Storage
+// that counts changed rows must not take its own write for a conflict.
 func countsVersions(ctx context.Context, a, b election.Storage) error {
 	want := full()
 	for i, s := range []election.Storage{a, b, b, a} {
@@ -146,6 +165,8 @@ func countsVersions(ctx context.Context, a, b election.Storage) error {
 	return nil
 }
 
+// leavesCallersRecord compares the caller's record after a success and after a conflict. A caller
+// that writes again would otherwise name a version that it did not read.
 func leavesCallersRecord(ctx context.Context, a, b election.Storage) error {
 	given, before := full(), full()
 	for version, s := range []election.Storage{a, b} {
@@ -166,6 +187,8 @@ func leavesCallersRecord(ctx context.Context, a, b election.Storage) error {
 	return nil
 }
 
+// updateKeepsNoAlias is getIsTheCallers for what goes in: it finds a Storage that keeps the
+// caller's record instead of a copy.
 func updateKeepsNoAlias(ctx context.Context, a, b election.Storage) error {
 	given, want := full(), full()
 	if err := a.Update(ctx, given, true); err != nil {
@@ -176,6 +199,8 @@ func updateKeepsNoAlias(ctx context.Context, a, b election.Storage) error {
 	return errors.Join(expect(ctx, a, want), expect(ctx, b, want))
 }
 
+// oldVersionConflicts checks the compare-and-swap for renewals and for changes of leader. A loser
+// that writes only the leader row is found too: the record then comes back Unguarded.
 func oldVersionConflicts(ctx context.Context, a, b election.Storage) error {
 	want := full()
 	if err := a.Update(ctx, want, true); err != nil {
@@ -198,6 +223,8 @@ func oldVersionConflicts(ctx context.Context, a, b election.Storage) error {
 	return nil
 }
 
+// futureVersionConflicts writes a version that nobody has stored yet. On an empty election it finds
+// a Storage that inserts the row whenever the update has found none.
 func futureVersionConflicts(ctx context.Context, a, b election.Storage) error {
 	ahead := &election.Record{LeaderID: "m", Term: 1, Version: 5}
 	for _, isLeaderChanged := range []bool{false, true} {
@@ -216,6 +243,8 @@ func futureVersionConflicts(ctx context.Context, a, b election.Storage) error {
 	return errors.Join(wantConflict(a.Update(ctx, ahead, true)), expect(ctx, a, want))
 }
 
+// creationConflicts creates the record once more, when it exists: an insert that replaces an
+// existing row would erase the election.
 func creationConflicts(ctx context.Context, a, b election.Storage) error {
 	want := full()
 	if err := a.Update(ctx, want, true); err != nil {
@@ -233,6 +262,7 @@ func creationConflicts(ctx context.Context, a, b election.Storage) error {
 	return errors.Join(expect(ctx, a, want), expect(ctx, b, want))
 }
 
+// oneCreatorWins races for the creation: there is no row yet that a lock could be on (trap 11).
 func oneCreatorWins(ctx context.Context, a, b election.Storage) error {
 	return race(ctx, a, b, 0, 8)
 }
@@ -249,8 +279,10 @@ func oneUpdaterWins(ctx context.Context, a, b election.Storage) error {
 	return nil
 }
 
-// race lets n goroutines on each handle update version, half of them as a change
-// of leader, and checks that one of them won and that its record is stored.
+// race lets n goroutines on each handle update version, half of them as a change of leader (all of
+// them, if version is 0). It checks that one of them won, that the others were told of a conflict,
+// and that the winner's record is stored. That nobody wins is wrong as well: the election would
+// stand still.
 func race(ctx context.Context, a, b election.Storage, version int64, n int) error {
 	results := make([]error, 2*n)
 	start := make(chan struct{})
@@ -295,6 +327,8 @@ func race(ctx context.Context, a, b election.Storage, version int64, n int) erro
 	return nil
 }
 
+// releaseIsStored finds a Storage that skips empty values when it updates: the old leader would
+// stay recorded after its resignation (trap 1).
 func releaseIsStored(ctx context.Context, a, b election.Storage) error {
 	r := full()
 	if err := a.Update(ctx, r, true); err != nil {
@@ -308,6 +342,8 @@ func releaseIsStored(ctx context.Context, a, b election.Storage) error {
 	return expect(ctx, b, r)
 }
 
+// reignIsGuarded acquires three times by one ID. A Storage that writes the leader row only if the
+// leader's ID is another one leaves the first term there.
 func reignIsGuarded(ctx context.Context, a, b election.Storage) error {
 	r := &election.Record{LeaderID: "m"}
 	for i, s := range []election.Storage{a, b, a} {
@@ -316,13 +352,16 @@ func reignIsGuarded(ctx context.Context, a, b election.Storage) error {
 			return err
 		}
 		r.Version++
-		if err := expect(ctx, b, r); err != nil { // Unguarded must be false
+		// expect compares Unguarded, which Get sets if the leader row holds another reign.
+		if err := expect(ctx, b, r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// renewalKeepsReign finds a Storage whose renewals give the leader row another term: guarded
+// transactions of the reign would be refused.
 func renewalKeepsReign(ctx context.Context, a, b election.Storage) error {
 	r := full()
 	if err := a.Update(ctx, r, true); err != nil {
@@ -341,6 +380,9 @@ func renewalKeepsReign(ctx context.Context, a, b election.Storage) error {
 	return nil
 }
 
+// termOfOlderCallers writes records without a term, as members of the four-column version do. The
+// contract of election.Storage does not speak of them. A Storage with a leader row gives each of
+// their acquisitions a higher term.
 func termOfOlderCallers(ctx context.Context, a, b election.Storage) error {
 	var terms [2]uint64
 	for i := range terms {
@@ -364,6 +406,7 @@ func termOfOlderCallers(ctx context.Context, a, b election.Storage) error {
 	return nil
 }
 
+// nilRecord and negativeVersion accept any error: the contract leaves open which one it is.
 func nilRecord(ctx context.Context, a, b election.Storage) error {
 	if err := a.Update(ctx, nil, true); err == nil {
 		return errors.New("no error")
@@ -378,6 +421,8 @@ func negativeVersion(ctx context.Context, a, b election.Storage) error {
 	return expect(ctx, b, &election.Record{})
 }
 
+// endedContext calls with a ctx that has ended before. Whether a call that is under way ends soon
+// cannot be checked here, because the kit cannot make a Storage slow.
 func endedContext(ctx context.Context, a, b election.Storage) error {
 	want := full()
 	if err := a.Update(ctx, want, true); err != nil {

@@ -10,12 +10,14 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// expect checks that s holds want, its Version included.
+// expect checks that s holds want. All of the record is compared, also what is not part of its
+// JSON: the Version, and Unguarded, which says whether the leader row holds the reign.
 func expect(ctx context.Context, s election.Storage, want *election.Record) error {
 	got, err := s.Get(ctx)
 	switch {
 	case err != nil:
 		return fmt.Errorf("get: %w", err)
+	// A careless Get returns nil for a row that does not exist.
 	case got == nil:
 		return errors.New("get returned neither a record nor an error")
 	case !reflect.DeepEqual(normal(got), normal(want)):
@@ -32,7 +34,7 @@ func wantConflict(err error) error {
 	return fmt.Errorf("want an error wrapping ErrRecordConflict, got %v", err)
 }
 
-// normal removes differences that mean nothing: nil and empty, time zones.
+// normal removes differences that mean nothing to a member: nil and empty, time zones.
 func normal(r *election.Record) *election.Record {
 	r = r.Clone()
 	if len(r.Members) == 0 {
@@ -47,7 +49,7 @@ func normal(r *election.Record) *election.Record {
 	return r
 }
 
-// scribble changes everything that can be reached from r.
+// scribble changes r and all that r points to, as a caller may do to what it owns.
 func scribble(r *election.Record) {
 	for _, m := range r.Members {
 		*m = election.Member{ID: "scribbled", Labels: m.Labels}

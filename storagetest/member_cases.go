@@ -12,7 +12,9 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// memberCases holds the contract of election.MemberStorage, sentence by sentence.
+// memberCases holds the contract of election.MemberStorage, sentence by sentence. The ability is
+// optional: if a Storage lacks it, or answers a GetMembers with errors.ErrUnsupported, these cases
+// are skipped.
 func memberCases() []testCase {
 	cases := []struct {
 		name, sentence string
@@ -64,11 +66,14 @@ func expectMembers(ctx context.Context, s election.MemberStorage, want ...*elect
 	return nil
 }
 
-// entry is the entry of a member after that many renewals.
+// entry is the entry of a member after that many renewals. UpdateMember compares the Nonce and the
+// Renewals alone.
 func entry(id string, renewals uint64) *election.Member {
 	return &election.Member{ID: id, Nonce: "nonce of " + id, Renewals: renewals, Protocol: 1}
 }
 
+// noMembersAtFirst asks for IDs and for all entries: IDs without an entry are skipped, and no
+// error.
 func noMembersAtFirst(ctx context.Context, a, b election.MemberStorage) error {
 	if found, err := a.GetMembers(ctx, "x", "y"); err != nil || len(found) > 0 {
 		return fmt.Errorf("got %d members and the error %v", len(found), err)
@@ -76,6 +81,8 @@ func noMembersAtFirst(ctx context.Context, a, b election.MemberStorage) error {
 	return errors.Join(expectMembers(ctx, a), expectMembers(ctx, b))
 }
 
+// keepsEveryMemberField reads each entry by its ID and in the list of all. The two may be different
+// statements.
 func keepsEveryMemberField(ctx context.Context, a, b election.MemberStorage) error {
 	for _, m := range full().Members {
 		if err := a.UpdateMember(ctx, nil, m); err != nil {
@@ -94,6 +101,8 @@ func keepsEveryMemberField(ctx context.Context, a, b election.MemberStorage) err
 	return expectMembers(ctx, b, members...)
 }
 
+// membersAreTheCallers changes the entry that was given and the entries that were returned. Neither
+// may change what is stored.
 func membersAreTheCallers(ctx context.Context, a, b election.MemberStorage) error {
 	given := full().Members[0]
 	want := given.Clone()
@@ -109,6 +118,9 @@ func membersAreTheCallers(ctx context.Context, a, b election.MemberStorage) erro
 	return expectMembers(ctx, a, want)
 }
 
+// membersCompareAndSwap names a state that is not stored, in each way in which a member can be
+// wrong: it knows of no entry, of an older or a newer one, or of another process's. A conflict must
+// leave the entry as it is.
 func membersCompareAndSwap(ctx context.Context, a, b election.MemberStorage) error {
 	if err := wantConflict(a.UpdateMember(ctx, entry("x", 1), entry("x", 2))); err != nil {
 		return fmt.Errorf("when nothing is stored: %w", err)
@@ -148,9 +160,11 @@ func removesMembers(ctx context.Context, a, b election.MemberStorage) error {
 	if err := expectMembers(ctx, a, entry("y", 1)); err != nil {
 		return err
 	}
-	return a.UpdateMember(ctx, nil, entry("x", 7)) // it may come back
+	// A member that was removed may join again.
+	return a.UpdateMember(ctx, nil, entry("x", 7))
 }
 
+// oneMemberWriterWins races for the creation of an entry, and then for its replacement.
 func oneMemberWriterWins(ctx context.Context, a, b election.MemberStorage) error {
 	for round, before := range []*election.Member{nil, entry("x", 1)} {
 		const writers = 8
@@ -179,6 +193,8 @@ func oneMemberWriterWins(ctx context.Context, a, b election.MemberStorage) error
 	return nil
 }
 
+// membersLeaveTheRecord adds and removes an entry. The record keeps its Version: otherwise each
+// renewal of a follower would be a conflict for the leader.
 func membersLeaveTheRecord(ctx context.Context, a, b election.MemberStorage) error {
 	want := full()
 	if err := a.Update(ctx, want, true); err != nil {
@@ -191,6 +207,8 @@ func membersLeaveTheRecord(ctx context.Context, a, b election.MemberStorage) err
 	return errors.Join(expect(ctx, a, want), b.UpdateMember(ctx, entry("x", 1), nil), expect(ctx, b, want))
 }
 
+// recordWithMember lets each half of the write fail by itself, and looks whether the other half has
+// happened. Then both halves fit, and both must happen.
 func recordWithMember(ctx context.Context, a, b election.MemberStorage) error {
 	first := &election.Record{LeaderID: "x", Term: 1, Members: []*election.Member{entry("x", 1)}}
 	if err := a.UpdateWithMember(ctx, first, true, nil, entry("x", 1)); err != nil {
@@ -221,6 +239,8 @@ func recordWithMember(ctx context.Context, a, b election.MemberStorage) error {
 	return errors.Join(expect(ctx, a, next), expectMembers(ctx, a))
 }
 
+// membersApartByBytes uses IDs that many collations call equal: they differ in case, in an accent,
+// or in a space at the end (trap 25).
 func membersApartByBytes(ctx context.Context, a, b election.MemberStorage) error {
 	ids := []string{"a", "A", "a ", "á"}
 	var want []*election.Member
@@ -235,6 +255,8 @@ func membersApartByBytes(ctx context.Context, a, b election.MemberStorage) error
 	return expectMembers(ctx, b, want...)
 }
 
+// badMembers gives arguments that make no sense. A conflict is the wrong answer to them: the caller
+// would read again and try again, without end.
 func badMembers(ctx context.Context, a, b election.MemberStorage) error {
 	for what, err := range map[string]error{
 		"both nil":             a.UpdateMember(ctx, nil, nil),
@@ -251,6 +273,7 @@ func badMembers(ctx context.Context, a, b election.MemberStorage) error {
 	return errors.Join(expectMembers(ctx, b), expect(ctx, b, &election.Record{}))
 }
 
+// membersEndedContext is endedContext for the methods of a MemberStorage.
 func membersEndedContext(ctx context.Context, a, b election.MemberStorage) error {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()

@@ -21,8 +21,8 @@ type Memory struct {
 
 var _ election.MemberStorage = (*Memory)(nil)
 
-// Rows is what a Memory stores: the record row, the leader row and the members'
-// entries that are kept apart. The zero Rows is an empty table.
+// Rows is what a Memory stores: the record row, the leader row and the members' entries that are
+// kept apart. The zero Rows is an empty table.
 type Rows struct {
 	// Record is the record row, nil when there is none.
 	Record *election.Record

@@ -93,7 +93,7 @@ func TestFaults(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start = time.Now()
-		stalled := always(storagetest.Faults{Stalled: 1, Stall: 24 * time.Hour, Straying: 1})
+		stalled := always(storagetest.Faults{Stalled: 1, Stall: 24 * time.Hour, AppliedLate: 1})
 		r, err := memory.Get(t.Context())
 		require.NoError(t, err)
 		require.ErrorIs(t, stalled.Update(ctx, r, false), context.DeadlineExceeded)

@@ -16,6 +16,10 @@ const caseTimeout = 30 * time.Second
 // if it is one. There is one subtest per sentence; a failure names the sentence that is broken. The
 // subtests run in parallel.
 //
+// Run cannot delete rows, lose replies or slow a call down. So it does not check what the contract
+// says of rows that are missing, of unknown outcomes, and of calls whose ctx ends while they are
+// under way. It does not check a Watcher.
+//
 // For each subtest open returns two handles on one new, empty election. The handles must be as
 // separate as two processes are: two connections, two pools, no lock in common. Otherwise a Storage
 // would pass that is right within one process only. open closes what it opens by t.Cleanup.
@@ -38,7 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) (a, b election.Storage)) {
 	}
 }
 
-// testCase checks one sentence. It returns what it found wrong.
+// testCase checks one sentence of the contract. check returns what it found wrong, or nil.
 type testCase struct {
 	name     string
 	sentence string

@@ -29,13 +29,17 @@ Flags:
                    where they are
 ` + dsnUsage
 
+// runDemo plays the demo, and prints each step and the verdict. Without a DSN the demo has an
+// SQLite file of its own. Status 0 means that every promise held. Status 1 means that one did not
+// (demo.ErrBroken), or that the run came to no verdict. Ctrl-C gives 130.
 func runDemo(ctx context.Context, c console, args []string) error {
 	var options demo.Options
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	var database dsnFlags
 	database.register(flags)
 	flags.BoolVar(&options.Keep, "keep", false, "")
-	// Not in the usage text: proof that the verdict finds what it looks for.
+	// The flag is not in the usage text. It has the woken leader write without the guard, which
+	// proves that the verdict finds what it looks for.
 	flags.Func("break", "", func(part string) error {
 		if part != "guard" {
 			return fmt.Errorf("no part %q to break", part)
@@ -57,10 +61,12 @@ func runDemo(ctx context.Context, c console, args []string) error {
 	return demo.Run(ctx, c.out, options)
 }
 
-// memberCommand is how the demo runs this program as one of its members.
+// memberCommand is how the demo runs this program as one of its members. It is not in the usage
+// text, because a member gets its settings and its cues from the demo.
 func memberCommand() command {
 	return command{name: demo.MemberCommand, run: func(_ context.Context, c console, _ []string) error {
-		// A member ends when the demo tells it to, and not by a signal.
+		// The ctx of the signals is not passed on. A member ends when the demo tells it to: Ctrl-C
+		// reaches the demo, which first thaws and dismisses its members.
 		return demo.RunMember(context.Background(), c.in, c.out)
 	}}
 }

@@ -36,11 +36,15 @@ Flags:
   --timeout TIME   for each check (default 10s)
 ` + dsnUsage
 
-// unreachableError says that there was nothing to examine.
+// unreachableError says that there was nothing to examine: the database could not be opened or
+// reached. Its status is 2, so that a script can tell it from an unfit database.
 type unreachableError struct{ error }
 
 func (e unreachableError) Unwrap() error { return e.error }
 
+// runDoctor examines a database and prints the report to standard output, as a table or as JSON.
+// The report is printed also if the examination was interrupted, with the checks made until then.
+// Errors go to standard error.
 func runDoctor(ctx context.Context, c console, args []string) error {
 	var options doctor.Options
 	var asJSON, strict bool
@@ -62,6 +66,7 @@ func runDoctor(ctx context.Context, c console, args []string) error {
 	if err != nil {
 		return misused(c, flags, err)
 	}
+	// A bad DSN is shown without the usage text, which would not help. Its status is 2 as well.
 	dsn, err := database.read(c.in)
 	if err != nil {
 		return unreachableError{err}
@@ -70,6 +75,7 @@ func runDoctor(ctx context.Context, c console, args []string) error {
 		return misused(c, flags, errors.New("no database is named: use --dsn, --dsn-file or "+dsnVariable))
 	}
 	report, err := examine(ctx, dsn, options)
+	// A report without a check says nothing that the error does not say.
 	if len(report.Checks) > 0 {
 		err = errors.Join(show(c, redacted(report, dsn), asJSON), err)
 	}
@@ -79,7 +85,8 @@ func runDoctor(ctx context.Context, c console, args []string) error {
 	return judge(report, strict)
 }
 
-// examine opens the two handles that stand for two members.
+// examine opens the two handles that stand for two members. They are opened as the DSN says,
+// without the library's settings for SQLite: what is examined is what the service would get.
 func examine(ctx context.Context, dsn string, options doctor.Options) (doctor.Report, error) {
 	var handles [2]*sql.DB
 	for i := range handles {
@@ -87,19 +94,22 @@ func examine(ctx context.Context, dsn string, options doctor.Options) (doctor.Re
 		if err != nil {
 			return doctor.Report{}, unreachableError{err}
 		}
+		// What was found stands, whatever closing the handle brings.
 		defer func() { _ = db.Close() }()
 		handles[i] = db
 	}
 	options.Other = handles[1]
 	report, err := doctor.Examine(ctx, handles[0], options)
 	err = sqldb.RedactError(dsn, err)
+	// An examination that a signal has ended is no database out of reach.
 	if err != nil && ctx.Err() == nil {
 		return report, unreachableError{err}
 	}
 	return report, err
 }
 
-// redacted takes dsn's secrets out of what drivers and servers said.
+// redacted takes dsn's secrets out of what drivers and servers said: their errors may quote parts
+// of the DSN. What was tried is the doctor's own text, and holds none.
 func redacted(report doctor.Report, dsn string) doctor.Report {
 	for i := range report.Checks {
 		check := &report.Checks[i]
@@ -110,6 +120,7 @@ func redacted(report doctor.Report, dsn string) doctor.Report {
 	return report
 }
 
+// show prints the report. Its JSON keeps <, > and & as they are, because people read it too.
 func show(c console, report doctor.Report, asJSON bool) error {
 	if !asJSON {
 		_, err := fmt.Fprint(c.out, report)
@@ -121,7 +132,8 @@ func show(c console, report doctor.Report, asJSON bool) error {
 	return encoder.Encode(report)
 }
 
-// judge returns an error if the report holds what must not be.
+// judge returns an error if the report holds what must not be: a failure, and under --strict a
+// warning. The error is one line on standard error; the report has the details.
 func judge(report doctor.Report, strict bool) error {
 	switch verdict := report.Verdict(); {
 	case verdict == doctor.Failure:

@@ -11,7 +11,8 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// dsnVariable is read where no flag names a database.
+// dsnVariable is the environment variable that names the database if no flag does. Unlike a flag it
+// may hold a password: other users of the machine cannot read it.
 const dsnVariable = "ELECTION_DSN"
 
 // dsnUsage explains the flags of dsnFlags.
@@ -31,18 +32,21 @@ const dsnUsage = `  --dsn DSN        the database, one of
 Without either flag, the environment variable ELECTION_DSN names the database.
 `
 
-// dsnFlags say which database a command works on.
+// dsnFlags say which database a command works on. The two flags exclude each other. Either one has
+// precedence over the environment.
 type dsnFlags struct {
 	dsn, file optional
 }
 
-// optional is the value of a flag that may be absent.
+// optional is the value of a flag that may be absent. An empty value is a mistake to report, and
+// not the same as no flag: it may come from a variable of the shell that is not set. Then the
+// command must not turn to another database.
 type optional struct {
 	value string
 	given bool
 }
 
-// String and Set make it a flag.Value.
+// String makes it a flag.Value, with Set.
 func (o *optional) String() string { return o.value }
 
 func (o *optional) Set(value string) error {
@@ -55,7 +59,7 @@ func (f *dsnFlags) register(flags *flag.FlagSet) {
 	flags.Var(&f.file, "dsn-file", "")
 }
 
-// check finds what is wrong with the flags whatever they name.
+// check finds what is wrong with the flags themselves, before anything is read.
 func (f *dsnFlags) check() error {
 	switch {
 	case f.dsn.given && f.file.given:
@@ -68,9 +72,11 @@ func (f *dsnFlags) check() error {
 	return nil
 }
 
-// read returns the DSN that the flags or else the environment name, "" where
-// nobody names any. The environment forgets it, so that no process inherits it.
+// read returns the DSN that the flags or else the environment name, "" if neither names any. The
+// environment forgets it, so that no process inherits it, such as a member of the demo. An error
+// names the source of the DSN and not its secrets.
 func (f *dsnFlags) read(stdin io.Reader) (dsn string, err error) {
+	// The variable is unset also if a flag names the database: it may hold a password all the same.
 	variable := os.Getenv(dsnVariable)
 	if err := os.Unsetenv(dsnVariable); err != nil {
 		return "", err
@@ -96,7 +102,8 @@ func (f *dsnFlags) read(stdin io.Reader) (dsn string, err error) {
 	return dsn, nil
 }
 
-// readDSN reads the one line of a file.
+// readDSN reads the one line of a file, without the white space around it: most files end with a
+// line break. A second line is a mistake, because it is not clear which of the two is meant.
 func readDSN(file string, stdin io.Reader) (string, error) {
 	var text []byte
 	var err error
@@ -117,7 +124,8 @@ func readDSN(file string, stdin io.Reader) (string, error) {
 	return dsn, nil
 }
 
-// checkDSN finds mistakes that need no connection.
+// checkDSN finds mistakes that need no connection, so that they are reported with the source of the
+// DSN.
 func checkDSN(dsn string) error {
 	db, err := sqldb.Open(dsn)
 	if err != nil {

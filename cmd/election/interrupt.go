@@ -13,7 +13,8 @@ type interruptError struct{ signal os.Signal }
 
 func (e interruptError) Error() string { return fmt.Sprintf("ended by signal: %v", e.signal) }
 
-// status is what a shell expects of a program that Ctrl-C has ended.
+// status is what a shell expects of a program that Ctrl-C has ended: 128 + the number of SIGINT.
+// SIGTERM gives the status of any other failure.
 func (e interruptError) status() int {
 	if e.signal == os.Interrupt {
 		return 130
@@ -21,8 +22,9 @@ func (e interruptError) status() int {
 	return exitFailed
 }
 
-// interruptible returns a ctx that the first SIGINT or SIGTERM ends, with an
-// interruptError as cause. The second one has its usual effect.
+// interruptible returns a ctx that the first SIGINT or SIGTERM ends, with an interruptError as
+// cause. The command then drops its tables and returns. The second signal has its usual effect, so
+// a command that hangs can be ended by another Ctrl-C.
 func interruptible() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
@@ -35,5 +37,6 @@ func interruptible() (context.Context, context.CancelFunc) {
 		case <-ctx.Done():
 		}
 	}()
+	// The CancelFunc also ends the goroutine, which gives the signals their usual effect back.
 	return ctx, func() { cancel(nil) }
 }

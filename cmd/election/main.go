@@ -1,6 +1,11 @@
 // Command election shows and inspects leader elections over a SQL database.
 //
-// Run it without arguments for a list of its commands.
+//	election demo      plays an election of three processes, and prints what happened and a verdict
+//	election doctor    examines a database, and prints a report
+//	election version   prints the version of the program
+//
+// Run it without arguments for a list of its commands. What a command has to say goes to standard
+// output, errors and mistakes in the command line go to standard error.
 package main
 
 import (
@@ -14,7 +19,11 @@ import (
 	"github.com/sqlelect/election/internal/sqldb"
 )
 
-// Exit statuses, besides 130 for an interrupt.
+// The exit statuses, besides 130 for an interrupt:
+//
+//   - exitOK: the command did its work, and found nothing that must not be
+//   - exitFailed: a promise of the demo or a check of the doctor failed, or the command itself did
+//   - exitUsage: the command line is wrong, or the doctor found no database to examine
 const (
 	exitOK     = 0
 	exitFailed = 1
@@ -28,7 +37,8 @@ type command struct {
 	run     func(ctx context.Context, c console, args []string) error
 }
 
-// console is what a command talks to.
+// console is what a command talks to. Tests put buffers there. Standard input is read only for the
+// DSN, and by a member of the demo.
 type console struct {
 	in       io.Reader
 	out, err io.Writer
@@ -47,7 +57,9 @@ func main() {
 	os.Exit(run(console{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:]))
 }
 
-// run finds and runs a command, and returns the exit status.
+// run finds and runs a command, and returns the exit status. Help that was asked for goes to
+// standard output with status 0. Without a command, or with one that does not exist, the list goes
+// to standard error with status 2.
 func run(c console, args []string) int {
 	if len(args) == 0 {
 		usage(c.err)
@@ -60,6 +72,7 @@ func run(c console, args []string) int {
 			usage(c.out)
 			return exitOK
 		}
+		// Each command prints its own usage text: "help doctor" is "doctor -help".
 		name, args = args[0], []string{"-help"}
 	}
 	for _, command := range commands() {
@@ -87,10 +100,12 @@ func usage(w io.Writer) {
 // usageError is a mistake in the command line that has been shown already.
 type usageError struct{ error }
 
-// status turns a command's error into an exit status, and shows it.
+// status turns a command's error into an exit status, and shows it, except for an error that has
+// been shown before.
 func status(c console, err error) int {
 	var interrupted interruptError
 	switch {
+	// Help that was asked for has been printed by then.
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.As(err, new(usageError)):
@@ -106,8 +121,9 @@ func status(c console, err error) int {
 	return exitFailed
 }
 
-// parse reads a command's flags; it takes no other arguments. Help goes to
-// standard output, complaints to standard error.
+// parse reads a command's flags; it takes no other arguments. Help goes to standard output,
+// complaints to standard error. Package flag itself would print the usage text to one place for
+// both, so it is silenced while it parses.
 func parse(c console, flags *flag.FlagSet, args []string) error {
 	usage := flags.Usage
 	flags.SetOutput(io.Discard)
@@ -115,6 +131,7 @@ func parse(c console, flags *flag.FlagSet, args []string) error {
 	err := flags.Parse(args)
 	flags.Usage = usage
 	if err == nil && flags.NArg() > 0 {
+		// A DSN without its flag is an easy mistake, and may hold a password.
 		err = fmt.Errorf("unexpected argument %q", sqldb.Redact(flags.Arg(0)))
 	}
 	switch {
@@ -128,7 +145,8 @@ func parse(c console, flags *flag.FlagSet, args []string) error {
 	return misused(c, flags, err)
 }
 
-// misused shows a mistake in the command line, and how it is used.
+// misused shows a mistake in the command line, and how the command is used. The error that it
+// returns leads to status 2, and is not shown again.
 func misused(c console, flags *flag.FlagSet, err error) error {
 	flags.SetOutput(c.err)
 	fmt.Fprintf(c.err, "election %s: %v\n\n", flags.Name(), err)

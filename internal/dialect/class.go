@@ -66,7 +66,7 @@ func (c Class) Undone() bool { return c == Retry || c == Cut }
 // Classify returns the class of err. It need not know the engine: every driver has an error type of
 // its own.
 func Classify(err error) Class {
-	if errors.Is(err, errTorn) || errors.Is(err, errGateShut) || errors.Is(err, errQueueFull) {
+	if errors.Is(err, errTransactionLost) || errors.Is(err, errGateShut) || errors.Is(err, errQueueFull) {
 		return Retry
 	}
 	if errors.Is(err, errStandby) {

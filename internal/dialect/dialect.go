@@ -44,8 +44,8 @@ type Dialect struct {
 	// renewal. It passes over locked rows. It returns the name and place of each replaced row. Nil:
 	// no statement of the engine can tell which rows it has changed.
 	UpdateMany func(table string, c Columns) string
-	// RingsItself: the transaction of a change of leader itself notifies the listeners.
-	RingsItself bool
+	// NotifiesInTransaction: the transaction of a change of leader itself notifies the listeners.
+	NotifiesInTransaction bool
 	// Stripes is the number of guard stripes of an election. Guard stripes are rows that change
 	// with the leader row; a guarded transaction writes one of them. 0: a guarded transaction locks
 	// the leader row.
@@ -83,7 +83,7 @@ type Dialect struct {
 	holdingLock func(Subject, Holding) HoldingLock
 	bounds      func(wait time.Duration) string
 	gate        func(ctx context.Context, tx *sql.Tx, table, name string, wait time.Duration) error
-	transact    func(context.Context, *sql.Conn, Transaction) error
+	transact    func(context.Context, *sql.Conn, BatchedChange) error
 }
 
 // Types are column types. On every engine each can hold the values that its line describes.
@@ -154,10 +154,10 @@ func (d *Dialect) Rebind(query string) string {
 	}
 }
 
-// Fresh returns a SELECT, and its arguments, that sees everything committed before, even through
-// another node. Query has question marks for args. The returned text may have the values in their
-// place.
-func (d *Dialect) Fresh(query string, args ...any) (string, []any) {
+// LinearizableSelect returns a SELECT, and its arguments, that sees everything committed before,
+// even through another node. Query has question marks for args. The returned text may have the
+// values in their place.
+func (d *Dialect) LinearizableSelect(query string, args ...any) (string, []any) {
 	if !d.inlineReads {
 		return query, d.Args(args...)
 	}

@@ -98,11 +98,11 @@ func guardToken(token string) string { return `{"guard":"` + token + `"}` }
 // GuardToken returns a new text for a guard stripe.
 func GuardToken() string { return guardToken(fmt.Sprintf("%x", rand.Uint64())) }
 
-// errTorn means that the server has rolled a transaction back before its COMMIT.
-var errTorn = errors.New("the transaction was rolled back under way")
+// errTransactionLost means that the server has rolled a transaction back before its COMMIT.
+var errTransactionLost = errors.New("the transaction was rolled back under way")
 
-// Torn is the error of a transaction whose savepoint could not be released.
-func Torn(err error) error { return fmt.Errorf("%w: %w", errTorn, err) }
+// TransactionLost is the error of a transaction whose savepoint could not be released.
+func TransactionLost(err error) error { return fmt.Errorf("%w: %w", errTransactionLost, err) }
 
 // uncertain marks the error of a COMMIT that was sent, unless the error proves a rollback.
 func uncertain(err error, rolledBack func(error) bool) error {
@@ -162,9 +162,9 @@ func (d *Dialect) Gate(ctx context.Context, tx *sql.Tx, table, name string, wait
 	return d.gate(ctx, tx, table, name, wait)
 }
 
-// Bound runs the first statement of a transaction that has neither Prepare nor Gate. It bounds the
-// transaction's waits on the server, including the wait for its client, as Gate does.
-func (d *Dialect) Bound(ctx context.Context, tx *sql.Tx, wait time.Duration) error {
+// SetTimeouts runs the first statement of a transaction that has neither Prepare nor Gate. It
+// bounds the transaction's waits on the server, including the wait for its client, as Gate does.
+func (d *Dialect) SetTimeouts(ctx context.Context, tx *sql.Tx, wait time.Duration) error {
 	if d.bounds == nil {
 		return nil
 	}

@@ -48,7 +48,7 @@ const (
 // unfit.
 func (d *Dialect) Look(ctx context.Context, q Queryer, table string) (s Sight, err error) {
 	args := slices.Repeat([]any{table}, strings.Count(d.look, "?"))
-	query, args := d.Fresh(d.look, args...)
+	query, args := d.LinearizableSelect(d.look, args...)
 	rows, err := q.QueryContext(ctx, d.Rebind(query), args...)
 	if err != nil {
 		return s, explainLook(err)

@@ -12,7 +12,7 @@ import (
 
 // transactMariaDB sends one text, because a compound statement takes no parameters. Whatever fails,
 // it leaves no transaction open. It changes no setting of the session, so it needs no Prepare.
-func transactMariaDB(ctx context.Context, conn *sql.Conn, t Transaction) error {
+func transactMariaDB(ctx context.Context, conn *sql.Conn, t BatchedChange) error {
 	var body strings.Builder
 	var names, needed []string
 	found := make([]int64, len(t.Statements))
@@ -20,7 +20,7 @@ func transactMariaDB(ctx context.Context, conn *sql.Conn, t Transaction) error {
 	for i, s := range t.Statements {
 		dest[i] = &found[i]
 		names = append(names, "election_"+strconv.Itoa(i))
-		if s.Missed != nil {
+		if s.IfNoRow != nil {
 			needed = append(needed, names[i]+" > 0")
 		}
 		query, args := s.Query()
@@ -49,7 +49,7 @@ func transactMariaDB(ctx context.Context, conn *sql.Conn, t Transaction) error {
 	}
 	for i, s := range t.Statements {
 		if err == nil && found[i] <= 0 {
-			err = s.Missed
+			err = s.IfNoRow
 		}
 	}
 	return err

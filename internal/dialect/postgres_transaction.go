@@ -15,7 +15,7 @@ import (
 // transactPostgres sends one batch. The server runs its statements one after the other, COMMIT
 // included. The batch needs pgx itself: a wrapper around it is to see each statement, so then the
 // error is errors.ErrUnsupported, and the statements go through the wrapper one by one.
-func transactPostgres(ctx context.Context, conn *sql.Conn, t Transaction) error {
+func transactPostgres(ctx context.Context, conn *sql.Conn, t BatchedChange) error {
 	var err error
 	raw := conn.Raw(func(dc any) error {
 		c, ok := dc.(interface{ Conn() *pgx.Conn })
@@ -67,13 +67,13 @@ const (
 	notLocked = -2
 )
 
-func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
+func (t BatchedChange) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 	batch := new(pgx.Batch)
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	batch.Queue("SELECT set_config('lock_timeout', '" + postgresAtOnce + "', true), " +
 		postgresSetChange("pg_try_advisory_xact_lock("+gateKey(t.Table, t.Name)+")"))
 	// Rows that must merely exist are inserted first, so that they can be locked.
-	made := slices.IndexFunc(t.Statements, func(s Statement) bool { return s.Values == "" || s.Missed != nil })
+	made := slices.IndexFunc(t.Statements, func(s Statement) bool { return s.Values == "" || s.IfNoRow != nil })
 	for _, s := range t.Statements[:made] {
 		query, args := s.ifOpen()
 		batch.Queue(t.onTable(query), args...)
@@ -82,7 +82,7 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 	batch.Queue(t.onTable(lock), args...)
 	for _, s := range t.Statements[made:] {
 		query, args := s.ifOpen()
-		if s.Missed != nil {
+		if s.IfNoRow != nil {
 			query = "WITH written AS (" + query + " RETURNING 1) SELECT 1 / CASE WHEN " + postgresOpen + " THEN count(*) ELSE 1 END FROM written"
 		}
 		batch.Queue(t.onTable(query), args...)
@@ -104,8 +104,8 @@ func (t Transaction) onPgx(ctx context.Context, pg *pgx.Conn) (err error) {
 	}
 	for _, s := range t.Statements[made:] {
 		_, err := results.Exec()
-		if code, _ := postgresCode(err); code == postgresDivisionByZero && s.Missed != nil {
-			return s.Missed
+		if code, _ := postgresCode(err); code == postgresDivisionByZero && s.IfNoRow != nil {
+			return s.IfNoRow
 		}
 		if err != nil {
 			return err
@@ -128,20 +128,20 @@ func (s Statement) ifOpen() (query string, args []any) {
 }
 
 // onTable puts the table and PostgreSQL's placeholders into a statement.
-func (t Transaction) onTable(query string) string {
+func (t BatchedChange) onTable(query string) string {
 	return strings.ReplaceAll(PostgreSQL().Rebind(query), "%", t.Table)
 }
 
 // lockPostgres is a query that locks the rows that t needs, if the gate was free. It locks them in
 // the order of t's statements, and waits for none of them. If it has locked all of them, and none
 // of the rows that t adds exists, it leaves the change open and notifies the listeners.
-func (t Transaction) lockPostgres() (query string, args []any) {
+func (t BatchedChange) lockPostgres() (query string, args []any) {
 	var missing, locked []string
 	var lockedArgs []any
 	for i, s := range t.Statements {
 		row := "EXISTS (SELECT 1 FROM % WHERE " + s.Where
 		switch {
-		case s.Missed == nil:
+		case s.IfNoRow == nil:
 		case s.Values != "":
 			missing, args = append(missing, "WHEN "+row+") THEN "+strconv.Itoa(i)), append(args, s.Rows...)
 		default:
@@ -159,7 +159,7 @@ func (t Transaction) lockPostgres() (query string, args []any) {
 
 // opened returns the error of a change that is shut. Such a change writes nothing, except for rows
 // that must merely exist.
-func (t Transaction) opened(results pgx.BatchResults, made int) error {
+func (t BatchedChange) opened(results pgx.BatchResults, made int) error {
 	for range 2 + made { // BEGIN, the gate, and the rows that are inserted first
 		if _, err := results.Exec(); err != nil {
 			return err
@@ -182,7 +182,7 @@ func (t Transaction) opened(results pgx.BatchResults, made int) error {
 	case verdict == notLocked:
 		return errGateShut
 	case verdict != allLocked:
-		return t.Statements[verdict].Missed
+		return t.Statements[verdict].IfNoRow
 	}
 	return nil
 }

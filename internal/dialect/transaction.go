@@ -16,8 +16,8 @@ type Statement struct {
 	Values, Existing string
 	Where            string // the condition; for an INSERT with Missed, it selects the row that is added
 	Rows             []any  // the arguments of Where
-	// Missed is the error if the statement finds, or adds, no row. Nil: it need not do so.
-	Missed error
+	// IfNoRow is the error if the statement finds, or adds, no row. Nil: it need not do so.
+	IfNoRow error
 }
 
 // Query returns the whole statement and its arguments.
@@ -28,18 +28,18 @@ func (s Statement) Query() (query string, args []any) {
 	return s.Write + " WHERE " + s.Where, append(slices.Clip(s.Args), s.Rows...)
 }
 
-// Transaction changes what is claimed under a name, by statements that are all known before it
+// BatchedChange changes what is claimed under a name, by statements that are all known before it
 // begins.
-type Transaction struct {
+type BatchedChange struct {
 	Table      string      // quoted
 	Name       string      // as in Claim
 	Statements []Statement // that write rows
 }
 
-// Transact runs t on a pinned connection, in one round trip. Between BEGIN and COMMIT the server
-// waits neither for the client nor for a guarded transaction. So even if the client gives up or
-// dies, the change is committed at about that time or never. (A renewal, or a backup at COMMIT, may
-// hold it up for a moment.) In these cases nothing is committed:
+// ChangeInOneTrip runs t on a pinned connection, in one round trip. Between BEGIN and COMMIT the
+// server waits neither for the client nor for a guarded transaction. So even if the client gives up
+// or dies, the change is committed at about that time or never. (A renewal, or a backup at COMMIT,
+// may hold it up for a moment.) In these cases nothing is committed:
 //
 //   - A guarded transaction is in the way: an error of class Retry, at once.
 //   - A statement finds no row: its error Missed.
@@ -48,9 +48,9 @@ type Transaction struct {
 //
 // For any other error, its class tells what is known of the outcome. Afterwards the connection is
 // as it was, or closed.
-func (d *Dialect) Transact(ctx context.Context, conn *sql.Conn, t Transaction) error {
+func (d *Dialect) ChangeInOneTrip(ctx context.Context, conn *sql.Conn, t BatchedChange) error {
 	return d.transact(ctx, conn, t)
 }
 
-// Transacts reports whether Transact can be called.
-func (d *Dialect) Transacts() bool { return d.transact != nil }
+// ChangesInOneTrip reports whether Transact can be called.
+func (d *Dialect) ChangesInOneTrip() bool { return d.transact != nil }

@@ -43,7 +43,7 @@ type Database struct {
 	Dialect  *dialect.Dialect
 	Identity string    // of the database, see dialect.Sight
 	Turns    *Turns    // at the engine's one lock for all writers; nil if it has none
-	Last     *sql.Stmt // of dialect.Last
+	LastStmt *sql.Stmt // of dialect.Last
 }
 
 // Claim is what a transaction is held to, and how long it may take.
@@ -114,7 +114,7 @@ func (d *Database) Run(ctx context.Context, c *Claim, fn func(context.Context, *
 // serves the process's other work between the attempts.
 func (d *Database) acquire(ctx context.Context, c *Claim) (t *txn, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, endOf(ctx)
+		return nil, ctxError(ctx)
 	}
 	turn, err := d.Turns.Take(ctx)
 	if err != nil {
@@ -132,7 +132,7 @@ func (d *Database) acquire(ctx context.Context, c *Claim) (t *txn, err error) {
 			if err := turn.Yield(ctx); err != nil {
 				return err
 			}
-			return sqldb.OnLiveConn(d.DB, func() error {
+			return sqldb.RetryBadConn(d.DB, func() error {
 				t, err = d.begin(ctx, c, turn)
 				return err
 			})
@@ -183,12 +183,12 @@ func (d *Database) begin(ctx context.Context, c *Claim, turn *Turn) (_ *txn, err
 	detach := context.AfterFunc(ctx, cancel)
 	t.tx, err = t.fence.Begin(txCtx)
 	if !detach() {
-		return nil, errors.Join(endOf(ctx), err)
+		return nil, errors.Join(ctxError(ctx), err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := t.tx.Watch(ctx, d.Last); err != nil {
+	if err := t.tx.Watch(ctx, d.LastStmt); err != nil {
 		return nil, err
 	}
 	condition := c.Condition()
@@ -208,8 +208,8 @@ func (d *Database) begin(ctx context.Context, c *Claim, turn *Turn) (_ *txn, err
 	return t, nil
 }
 
-// endOf says why ctx ended.
-func endOf(ctx context.Context) error {
+// ctxError says why ctx ended.
+func ctxError(ctx context.Context) error {
 	if err, cause := ctx.Err(), context.Cause(ctx); cause != err {
 		return lateError{fmt.Errorf("%w: %w", err, cause)}
 	}

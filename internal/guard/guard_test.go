@@ -36,10 +36,10 @@ func newWorld(t *testing.T, db *dbtest.Database) *world {
 	dbtest.Exec(t, w.handle, "CREATE TABLE written (n "+types.Integer+" NOT NULL)"+w.dialect.TableOptions)
 	dbtest.Exec(t, w.handle, "INSERT INTO owned VALUES (7, 'me', '')")
 	w.Database = guard.Database{DB: w.handle, Dialect: w.dialect, Identity: dialect.MemoryIdentity("")}
-	w.Last, err = w.dialect.Last(t.Context(), w.handle)
+	w.LastStmt, err = w.dialect.Last(t.Context(), w.handle)
 	require.NoError(t, err)
-	if w.Last != nil {
-		t.Cleanup(func() { _ = w.Last.Close() })
+	if w.LastStmt != nil {
+		t.Cleanup(func() { _ = w.LastStmt.Close() })
 	}
 	return w
 }

@@ -49,14 +49,14 @@ func (t *txn) run(ctx context.Context, fn func(context.Context, *sql.Tx) error) 
 	defer func() {
 		overdue := false
 		if overdue, err = t.finish(ctx, settle, conclude); overdue {
-			err = t.claim.explain(errors.Join(endOf(ctx), err, fnErr))
+			err = t.claim.explain(errors.Join(ctxError(ctx), err, fnErr))
 		}
 		if t.claim.Took != nil {
 			t.claim.Took(time.Since(t.since))
 		}
 	}()
 	fnErr = fn(ctx, t.tx.Tx)
-	conclude = func() error { return t.conclude(ctx, fnErr) }
+	conclude = func() error { return t.commitOrFail(ctx, fnErr) }
 	return nil
 }
 
@@ -115,12 +115,13 @@ func (t *txn) finish(ctx context.Context, settle func(), conclude func() error) 
 	return false, errors.Join(err, closeErr)
 }
 
-// conclude commits if fn has returned nil and nothing speaks against it. Otherwise it returns the
-// error, and close rolls back. watch was stopped before: it does not end the transaction any more.
-func (t *txn) conclude(ctx context.Context, err error) error {
+// commitOrFail commits if fn has returned nil and nothing speaks against it. Otherwise it returns
+// the error, and close rolls back. watch was stopped before: it does not end the transaction any
+// more.
+func (t *txn) commitOrFail(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return t.claim.explain(errors.Join(endOf(ctx), err))
+		return t.claim.explain(errors.Join(ctxError(ctx), err))
 	case t.fence.Ended():
 		return t.claim.explain(errors.Join(ErrTxnEnded, err))
 	case err != nil:
@@ -133,7 +134,7 @@ func (t *txn) conclude(ctx context.Context, err error) error {
 		}
 	}
 	if !t.fate.CompareAndSwap(undecided, committing) {
-		return t.claim.explain(errors.Join(endOf(ctx), errOverdue)) // finish has given it up
+		return t.claim.explain(errors.Join(ctxError(ctx), errOverdue)) // finish has given it up
 	}
 	if err := t.commit(ctx); err != nil {
 		return t.claim.explain(err)
@@ -180,7 +181,7 @@ func (t *txn) commit(ctx context.Context) error {
 	case errors.Is(err, dialect.ErrEnded):
 		return ErrTxnEnded
 	case ctx.Err() != nil:
-		err = errors.Join(endOf(ctx), err)
+		err = errors.Join(ctxError(ctx), err)
 	}
 	if errors.Is(err, dialect.ErrUncertain) {
 		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)

@@ -40,7 +40,7 @@ var errAsleep = fmt.Errorf("%w: wake-ups are switched off (WithoutWakeUps)", err
 func (e Election) Watch(ctx context.Context, changed func()) error {
 	err := errAsleep
 	if !e.asleep {
-		err = e.usable(ctx)
+		err = e.checkUsable(ctx)
 	}
 	if err == nil {
 		// The reign that this process has acquired here and not released. It may have begun before

@@ -15,17 +15,17 @@ import (
 // row too. If another version is stored, nothing is written and the error wraps ErrConflict. A
 // renewal is one statement, everything else is one transaction. Update retries as Get does.
 func (e Election) Update(ctx context.Context, c Change) error {
-	err := e.usable(ctx)
+	err := e.checkUsable(ctx)
 	if err == nil && c.Member.ID != "" {
-		err = e.keepsApart(ctx)
+		err = e.checkMemberRowsWritable(ctx)
 	}
 	switch {
 	case err != nil:
 	case c.NewLeader || c.Version == 0 || c.Member.ID != "":
-		err = e.applyWhole(ctx, c)
+		err = e.changeInOneTrip(ctx, c)
 		class := dialect.Classify(err)
 		if errors.Is(err, errors.ErrUnsupported) || class.Undone() || class == dialect.Stale || class == dialect.Conflict {
-			err = e.applyStepwise(ctx, c)
+			err = e.changeInTransaction(ctx, c)
 		}
 	default:
 		err = e.renewRecord(ctx, c)
@@ -44,16 +44,16 @@ func (e Election) Updating(version int64, err error) error {
 	return fmt.Errorf("election: update %v from version %d: %w", e, version, err)
 }
 
-// applyWhole sends a change of leader as a whole, in one round trip. It works only while no other
-// transaction is in its way. After these errors nothing is changed, except that empty rows may have
-// been added, and applyStepwise can make the change:
+// changeInOneTrip sends a change of leader as a whole, in one round trip. It works only while no
+// other transaction is in its way. After these errors nothing is changed, except that empty rows
+// may have been added, and applyStepwise can make the change:
 //
 //   - one wrapping errors.ErrUnsupported: the engine or connection cannot do it, or a row is
 //     missing
 //   - one of a class that is Undone: another transaction is in the way
 //   - one of class Conflict: a new row's key is taken
 //   - one of class Stale
-func (e Election) applyWhole(ctx context.Context, c Change) error {
+func (e Election) changeInOneTrip(ctx context.Context, c Change) error {
 	if !c.NewLeader || !e.grown.Load() {
 		return errors.ErrUnsupported
 	}
@@ -69,7 +69,7 @@ func (e Election) applyWhole(ctx context.Context, c Change) error {
 	default:
 		statements = append(statements, e.memberUpdate(c.Member))
 	}
-	err := sqldb.Transact(ctx, e.db, e.dialect, dialect.Transaction{
+	err := sqldb.ChangeInOneTrip(ctx, e.db, e.dialect, dialect.BatchedChange{
 		Table: e.quoted, Name: e.election, Statements: append(statements, e.recordUpdate(c)),
 	})
 	if err == nil {
@@ -78,10 +78,10 @@ func (e Election) applyWhole(ctx context.Context, c Change) error {
 	return err
 }
 
-func (e Election) applyStepwise(ctx context.Context, c Change) error {
+func (e Election) changeInTransaction(ctx context.Context, c Change) error {
 	if c.Version == 0 {
 		if err := sqldb.Retry(ctx, func() error {
-			return sqldb.OnConn(ctx, e.db, e.dialect, func(q sqldb.Execer) error { return e.uncreated(ctx, q) })
+			return sqldb.OnConn(ctx, e.db, e.dialect, func(q sqldb.Execer) error { return e.errIfCreated(ctx, q) })
 		}); err != nil {
 			return err
 		}
@@ -91,10 +91,10 @@ func (e Election) applyStepwise(ctx context.Context, c Change) error {
 	options.Committed = func() { e.announce(c) }
 	open := func(context.Context) {}
 	if c.NewLeader {
-		options, open = e.gated(options)
+		options, open = e.closingGateOnRetry(options)
 	}
 	err := e.inTx(ctx, options, func(tx *sql.Tx) error {
-		first := func() error { return e.dialect.Bound(ctx, tx, wait) }
+		first := func() error { return e.dialect.SetTimeouts(ctx, tx, wait) }
 		if c.NewLeader || c.Version == 0 {
 			first = func() error { return e.dialect.Gate(ctx, tx, e.quoted, e.election, wait) }
 		}
@@ -179,7 +179,7 @@ func (e Election) create(ctx context.Context, tx *sql.Tx) error {
 	if err := e.insert(ctx, tx, leaderRowID, leaderSlot, "", 0); err != nil {
 		return err
 	}
-	if err := e.uncreated(ctx, tx); err != nil { // the insert has waited for another creator
+	if err := e.errIfCreated(ctx, tx); err != nil { // the insert has waited for another creator
 		return err
 	}
 	err := e.insert(ctx, tx, recordRowID, recordSlot, "", 0)
@@ -189,11 +189,11 @@ func (e Election) create(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-// uncreated returns ErrConflict if the record row was written by any Update. When many members
+// errIfCreated returns ErrConflict if the record row was written by any Update. When many members
 // start on an empty table, all but one lose. The check lets the losers return without taking locks
 // that the winner needs: on every engine, transactions that write the same rows wait for each
 // other.
-func (e Election) uncreated(ctx context.Context, q sqldb.Execer) error {
+func (e Election) errIfCreated(ctx context.Context, q sqldb.Execer) error {
 	r := e.recordRow()
 	r.where += " AND version > 0"
 	n, err := e.count(ctx, q, r)
@@ -224,7 +224,7 @@ func (e Election) leaderUpdate(c Change) dialect.Statement {
 	r := e.leaderRow()
 	return dialect.Statement{
 		Write: "UPDATE % SET leader_id = ?, version = ?", Args: []any{c.LeaderID, c.Term}, Where: r.where, Rows: r.args,
-		Missed: errRowMissing,
+		IfNoRow: errRowMissing,
 	}
 }
 
@@ -241,6 +241,6 @@ func (e Election) recordUpdate(c Change) dialect.Statement {
 	return dialect.Statement{
 		Write: e.dialect.BoundedWrite + "UPDATE % SET leader_id = ?, record = ?, version = " + version,
 		Args:  append([]any{c.LeaderID, c.Text}, args...),
-		Where: r.where + " AND version = ?", Rows: append(r.args, c.Version), Missed: ErrConflict,
+		Where: r.where + " AND version = ?", Rows: append(r.args, c.Version), IfNoRow: ErrConflict,
 	}
 }

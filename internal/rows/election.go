@@ -100,13 +100,13 @@ func (e Election) String() string {
 	return fmt.Sprintf("election %q in table %q", e.election, e.name)
 }
 
-// usable returns an error if every call on these rows must fail: for the election's name, or
+// checkUsable returns an error if every call on these rows must fail: for the election's name, or
 // because the table cannot hold named elections. It may ask the database.
-func (e Election) usable(ctx context.Context) error {
+func (e Election) checkUsable(ctx context.Context) error {
 	if e.invalid != nil || e.election == "" {
 		return e.invalid
 	}
-	if grown, err := e.isGrown(ctx, e.db); err != nil || grown {
+	if grown, err := e.hasElectionColumns(ctx, e.db); err != nil || grown {
 		return err
 	}
 	return e.schemaError(ctx)
@@ -116,7 +116,7 @@ func (e Election) usable(ctx context.Context) error {
 // two moments. Calls at the same time may share a statement. While the database is locked, Get
 // tries again until ctx ends; without a deadline in ctx, for sqldb.RetryLimit.
 func (e Election) Get(ctx context.Context) (Found, error) {
-	err := e.usable(ctx)
+	err := e.checkUsable(ctx)
 	var found Found
 	if err == nil {
 		found, err = e.find(ctx)

@@ -44,7 +44,7 @@ func (e Election) guardRow() row {
 // this member's guarded transactions use, if they are missing. In tx the leader row is written
 // already.
 func (e Election) writeStripes(ctx context.Context, tx *sql.Tx, c Change) error {
-	if grown, err := e.isGrown(ctx, tx); err != nil || !grown {
+	if grown, err := e.hasElectionColumns(ctx, tx); err != nil || !grown {
 		return err
 	}
 	query, args := e.stripesUpdate(c).Query()
@@ -80,7 +80,7 @@ func (e Election) insertStripe(ctx context.Context, tx *sql.Tx, slot int, leader
 
 // Guardable returns an error if every guarded transaction must fail here. It may ask the database.
 func (e Election) Guardable(ctx context.Context) error {
-	return errors.Join(e.usable(ctx), e.hasStripes(ctx))
+	return errors.Join(e.checkUsable(ctx), e.hasStripes(ctx))
 }
 
 // Run runs fn in a guarded transaction, which commits only if leaderID leads; if term is not nil,
@@ -114,7 +114,7 @@ func (e Election) hasStripes(ctx context.Context) error {
 	if e.dialect.Stripes == 0 {
 		return nil
 	}
-	if grown, err := e.isGrown(ctx, e.db); err != nil || grown {
+	if grown, err := e.hasElectionColumns(ctx, e.db); err != nil || grown {
 		return err
 	}
 	return e.schemaError(ctx)
@@ -134,7 +134,7 @@ func (e Election) mendStripes(ctx context.Context, leads row) (mended bool, err 
 			return err
 		}
 		var c Change
-		query, args := e.dialect.Fresh("SELECT leader_id, version FROM % WHERE "+leads.where, leads.args...)
+		query, args := e.dialect.LinearizableSelect("SELECT leader_id, version FROM % WHERE "+leads.where, leads.args...)
 		if err := tx.QueryRowContext(ctx, e.sql(query), args...).Scan(&c.LeaderID, &c.Term); err != nil {
 			return err
 		}
@@ -143,10 +143,10 @@ func (e Election) mendStripes(ctx context.Context, leads row) (mended bool, err 
 	return mended, err
 }
 
-// gated returns options for the transactions of a change of leader: each transaction after the
-// first one closes the gate before it begins. The caller calls open in the end, which opens the
-// gate again.
-func (e Election) gated(options sqldb.TxOptions) (_ sqldb.TxOptions, open func(context.Context)) {
+// closingGateOnRetry returns options for the transactions of a change of leader: each transaction
+// after the first one closes the gate before it begins. The caller calls open in the end, which
+// opens the gate again.
+func (e Election) closingGateOnRetry(options sqldb.TxOptions) (_ sqldb.TxOptions, open func(context.Context)) {
 	prepare, token, tries := options.Prepare, dialect.GuardToken(), 0
 	if e.dialect.Stripes == 0 || prepare == nil {
 		return options, func(context.Context) {}

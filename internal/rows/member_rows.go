@@ -44,23 +44,23 @@ type Entry struct{ ID, Text string }
 // hasPlace returns an error if every call on member rows must fail. The error wraps
 // errors.ErrUnsupported if the table has no place for them. hasPlace may ask the database.
 func (e Election) hasPlace(ctx context.Context) error {
-	if err := e.usable(ctx); err != nil {
+	if err := e.checkUsable(ctx); err != nil {
 		return err
 	}
-	if grown, err := e.isGrown(ctx, e.db); err != nil || grown {
+	if grown, err := e.hasElectionColumns(ctx, e.db); err != nil || grown {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errors.ErrUnsupported, e.schemaError(ctx))
 }
 
-// keepsApart returns an error if every write of member rows must fail. It also fails if this user
-// may not DELETE: a member must not create a row that it cannot remove. (An observer needs no right
-// but the right to read.)
-func (e Election) keepsApart(ctx context.Context) error {
+// checkMemberRowsWritable returns an error if every write of member rows must fail. It also fails
+// if this user may not DELETE: a member must not create a row that it cannot remove. (An observer
+// needs no right but the right to read.)
+func (e Election) checkMemberRowsWritable(ctx context.Context) error {
 	if err := e.hasPlace(ctx); err != nil {
 		return err
 	}
-	return e.turns.Own(func() error { return sqldb.Retry(ctx, func() error { return e.mayRemove(ctx) }) })
+	return e.turns.Own(func() error { return sqldb.Retry(ctx, func() error { return e.checkDeleteRight(ctx) }) })
 }
 
 // Members returns the entries of those ids that have a row, in no order. It retries as Get does.
@@ -115,7 +115,7 @@ func (e Election) readMembers(ctx context.Context, ids []string) (found []Entry,
 // written and the error wraps ErrConflict. If this user may not remove rows, or the table has no
 // place for them, the error wraps errors.ErrUnsupported.
 func (e Election) UpdateMember(ctx context.Context, c MemberChange) error {
-	err := e.keepsApart(ctx)
+	err := e.checkMemberRowsWritable(ctx)
 	if err == nil {
 		err = e.renewMember(ctx, c)
 	}
@@ -157,7 +157,7 @@ func (e Election) memberUpdate(c MemberChange) dialect.Statement {
 	r := e.memberRow(c.ID)
 	s := dialect.Statement{
 		Write: e.dialect.BoundedWrite + "DELETE FROM %", Where: r.where + " AND version = ?", Rows: append(r.args, *c.From),
-		Missed: fmt.Errorf("entry of %q: %w", c.ID, ErrConflict),
+		IfNoRow: fmt.Errorf("entry of %q: %w", c.ID, ErrConflict),
 	}
 	if c.To != nil {
 		version, args := e.dialect.Written("id", *c.To, writtenTexts(c.ID, c.Text)...)
@@ -199,6 +199,6 @@ func (e Election) memberInsert(c MemberChange) dialect.Statement {
 		Args:  slices.Concat([]any{NewID(), c.ID, c.Text}, args, []any{e.election, memberSlot(c.ID)}),
 		Where: r.where, Rows: r.args,
 		// applyStepwise then finds out which of the two it is.
-		Missed: fmt.Errorf("the entry of %q exists, or its row's id: %w", c.ID, errors.ErrUnsupported),
+		IfNoRow: fmt.Errorf("the entry of %q exists, or its row's id: %w", c.ID, errors.ErrUnsupported),
 	}
 }

@@ -23,13 +23,13 @@ func (e Election) exec(ctx context.Context, q sqldb.Execer, s dialect.Statement)
 	query, args := s.Query()
 	n, err := sqldb.Exec(ctx, q, e.sql(query), e.dialect.Args(args...)...)
 	if err == nil && n == 0 {
-		err = s.Missed
+		err = s.IfNoRow
 	}
 	return err
 }
 
 func (t *Table) query(ctx context.Context, query string, args []any, each func(*sql.Rows) error) error {
-	query, args = t.dialect.Fresh(query, args...)
+	query, args = t.dialect.LinearizableSelect(query, args...)
 	return sqldb.OnConn(ctx, t.db, t.dialect, func(q sqldb.Execer) error { return eachRow(ctx, q, t.sql(query), args, each) })
 }
 
@@ -87,7 +87,7 @@ func (e Election) insertOf(values newRow) dialect.Statement {
 }
 
 func (e Election) count(ctx context.Context, q sqldb.Execer, r row) (n int64, err error) {
-	query, args := e.dialect.Fresh("SELECT COUNT(*) FROM % WHERE "+r.where, r.args...)
+	query, args := e.dialect.LinearizableSelect("SELECT COUNT(*) FROM % WHERE "+r.where, r.args...)
 	err = q.QueryRowContext(ctx, e.sql(query), args...).Scan(&n)
 	return n, err
 }

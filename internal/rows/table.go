@@ -96,7 +96,7 @@ func Open(db *sql.DB, options Options) (t *Table, err error) {
 		return nil, errors.New("the database handle must not be nil")
 	}
 	ctx := context.Background()
-	err = sqldb.OnLiveConn(db, func() error {
+	err = sqldb.RetryBadConn(db, func() error {
 		conn, err := sqldb.Connect(ctx, db)
 		if err != nil {
 			return err
@@ -186,7 +186,7 @@ func (t *Table) prepareLast(ctx context.Context) (err error) {
 
 // guards returns what runs guarded transactions on the table.
 func (t *Table) guards() *guard.Database {
-	return &guard.Database{DB: t.db, Dialect: t.dialect, Identity: t.identity, Turns: t.turns, Last: t.last}
+	return &guard.Database{DB: t.db, Dialect: t.dialect, Identity: t.identity, Turns: t.turns, LastStmt: t.last}
 }
 
 // Dialect returns the dialect of the table's engine.
@@ -210,10 +210,10 @@ func (t *Table) schema() sqldb.Table {
 	}
 }
 
-// isGrown reports whether the table has all columns. As long as it lacks some, isGrown asks the
-// database each time: a member that may alter the table can have come since, and its guard rows
-// count from then on.
-func (t *Table) isGrown(ctx context.Context, q sqldb.Execer) (bool, error) {
+// hasElectionColumns reports whether the table has all columns. As long as it lacks some, isGrown
+// asks the database each time: a member that may alter the table can have come since, and its guard
+// rows count from then on.
+func (t *Table) hasElectionColumns(ctx context.Context, q sqldb.Execer) (bool, error) {
 	if t.grown.Load() {
 		return true, nil
 	}
@@ -235,9 +235,9 @@ func (t *Table) write(ctx context.Context, statement func(q sqldb.Execer) error)
 	})
 }
 
-// mayRemove returns an error wrapping errors.ErrUnsupported if this user may not remove rows from
-// the table. It tries that with a row that does not exist.
-func (t *Table) mayRemove(ctx context.Context) error {
+// checkDeleteRight returns an error wrapping errors.ErrUnsupported if this user may not remove rows
+// from the table. It tries that with a row that does not exist.
+func (t *Table) checkDeleteRight(ctx context.Context) error {
 	if t.removes.Load() {
 		return nil
 	}

@@ -9,25 +9,27 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// A process cannot be copied while it runs. But what it does follows from what befalls it:
-// the replies that it gets, the time on its machine, its dice. So a process that may be
-// cloned has a shadow from its start on, which lives through the same, and touches
-// nothing. A shadow that is let loose is a clone of its process in that moment.
+// A process cannot be copied while it runs. But what it does follows from what befalls it: the
+// replies that it gets, the time on its machine, its dice. So a process that may be cloned has a
+// shadow from its start on. The shadow is a second process that gets the same and touches nothing.
+// A shadow that is let loose is a clone of its process in that moment.
 
-// tape holds what befalls a process, for its shadow.
+// tape holds what befalls a process, for its shadow. The one of the two that comes first to a play
+// adds it, and the other one takes it away.
 type tape struct {
 	mu    sync.Mutex
 	plays map[play]*played
-	loose chan struct{} // closed when the shadow is one no more
+	loose chan struct{} // closed when the shadow is let loose, or ends
 }
 
-// play is a call of the storage, or a guarded write: the n-th one.
+// play names a call of the storage, or a guarded write: it is the n-th one. The two processes count
+// alike, because they do the same.
 type play struct {
 	write bool
 	n     int
 }
 
-// played is how it went.
+// played is how a play went.
 type played struct {
 	over    chan struct{} // closed when the rest is known; nil for a process without a shadow
 	record  *election.Record
@@ -37,8 +39,8 @@ type played struct {
 
 func newTape() *tape { return &tape{plays: map[play]*played{}, loose: make(chan struct{})} }
 
-// plays counts on, and returns what is to be played, and whether p is a shadow, which
-// only waits for it.
+// plays counts on, and returns what is to be played, and whether p is a shadow, which only waits
+// for it. A process without a shadow plays for nobody.
 func (p *process) plays(count *int) (*played, bool) {
 	if p.tape == nil || p.tape.isOver() {
 		return &played{}, false
@@ -51,7 +53,8 @@ func (p *process) plays(count *int) (*played, bool) {
 	defer p.tape.mu.Unlock()
 	x, known := p.tape.plays[what]
 	if known {
-		delete(p.tape.plays, what) // the other one has come first
+		// The other one has come first. Nobody asks for this play again.
+		delete(p.tape.plays, what)
 	} else {
 		x = &played{over: make(chan struct{})}
 		p.tape.plays[what] = x
@@ -66,7 +69,8 @@ func (x *played) end() {
 	}
 }
 
-// wait is until the original has come so far. A clone's connections are broken.
+// wait returns when the original has come so far, with the error that it got. If the shadow is let
+// loose before, the call fails: a clone's connections are broken.
 func (x *played) wait(p *process) error {
 	select {
 	case <-x.over:
@@ -76,7 +80,7 @@ func (x *played) wait(p *process) error {
 	}
 }
 
-// isOver reports whether nobody lives through it any more.
+// isOver reports whether there is no shadow any more: it was let loose, or has ended.
 func (t *tape) isOver() bool {
 	select {
 	case <-t.loose:
@@ -89,7 +93,8 @@ func (t *tape) isOver() bool {
 // isShadow reports whether p only does what another process does.
 func (p *process) isShadow() bool { return p.original != nil && !p.tape.isOver() }
 
-// meet makes a call of the storage, or lives through that of the original.
+// meet makes a call of the storage, or lives through that of the original. The shadow gets copies
+// of the reply, because an elector may change what it is given.
 func (p *process) meet(call func() (*election.Record, []*election.Member, error)) (*election.Record, []*election.Member, error) {
 	x, shadow := p.plays(&p.calls)
 	if shadow {
@@ -107,7 +112,7 @@ func (p *process) meet(call func() (*election.Record, []*election.Member, error)
 	return record, members, err
 }
 
-// both does to p, and to its shadow, what befalls p.
+// both does to p, and to its shadow, what befalls p: a shutdown, a resignation, a transfer.
 func (p *process) both(do func(*process)) {
 	do(p)
 	if p.shadow != nil && p.shadow.isShadow() {
@@ -115,14 +120,21 @@ func (p *process) both(do func(*process)) {
 	}
 }
 
-// clone lets the shadow of p loose: on a machine in the same state as that of p, which
-// goes on after a while, with clocks that have stood still, or not.
+// clone plays a snapshot of p's machine that is resumed beside it. It lets the shadow of p loose,
+// on a machine in the same state. The clone goes on after a while, with clocks that have stood
+// still, or not. It does nothing if p has no shadow, or is stopped.
+//
+// The judge lets the two lead side by side for as long as neither needs to know of the other (see
+// alike).
 func (w *world) clone(p *process, after time.Duration, frozen bool) {
 	s := p.shadow
 	if s == nil || !s.isShadow() || s.hasEnded() || p.machine().idle() > 0 {
 		return
 	}
-	synctest.Wait() // all that happens in this moment has happened
+	// All that happens in this moment has happened, in both of them.
+	synctest.Wait()
+	// A shadow that is not where its original is would be no clone. That is a mistake of the
+	// simulation.
 	if !s.isTrue() {
 		w.judge.fail("the shadow of %s does not do what its original does", p.id)
 		return
@@ -131,6 +143,8 @@ func (w *world) clone(p *process, after time.Duration, frozen bool) {
 	p.mu.Lock()
 	seen, reigns, told, acquired := p.seen, maps.Clone(p.reigns), maps.Clone(p.told), maps.Clone(p.acquired)
 	p.mu.Unlock()
+	// The clone has read what its original has read, and the judge holds it to that. From here on
+	// it draws otherwise.
 	s.mu.Lock()
 	s.seen, s.reigns, s.told, s.acquired = seen, reigns, told, acquired
 	s.dice = w.newDice()
@@ -142,7 +156,7 @@ func (w *world) clone(p *process, after time.Duration, frozen bool) {
 	close(s.tape.loose)
 }
 
-// isTrue reports whether the shadow is where its original is.
+// isTrue reports whether the shadow is where its original is, as far as can be seen from outside.
 func (p *process) isTrue() bool {
 	type outside struct {
 		calls, writes int
@@ -160,5 +174,5 @@ func (p *process) isTrue() bool {
 	return at(p) == at(p.original)
 }
 
-// loosen ends what the shadow waits for.
+// loosen ends what the shadow waits for, as nothing more will befall it.
 func (p *process) loosen() { close(p.tape.loose) }

@@ -12,8 +12,8 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// Rows is what a Database stores: the record row, the leader row, and a row for
-// each member whose entry is kept apart. The zero Rows is an empty table.
+// Rows is what a Database stores: the record row, the leader row, and a row for each member whose
+// entry is kept apart. The zero Rows is an empty table.
 type Rows struct {
 	Record  *election.Record // nil when there is none
 	Leader  *LeaderRow       // nil when there is none
@@ -39,7 +39,8 @@ func (r Rows) Clone() Rows {
 	return c
 }
 
-// merged is the record as Get returns it.
+// merged is the record as Get returns it. Rows that do not fit together are a matter of course
+// after a loss of history: the higher term counts, and the reign is unguarded.
 func (r Rows) merged() *election.Record {
 	record := new(election.Record)
 	if r.Record != nil {
@@ -54,21 +55,21 @@ func (r Rows) merged() *election.Record {
 	return record
 }
 
-// Database is one election's table in memory. What it stores is never changed
-// in place, so that its past can be kept. Safe for concurrent use.
+// Database is one election's table in memory. What it stores is never changed in place, so that its
+// past can be kept. Safe for concurrent use.
 type Database struct {
 	mu    sync.Mutex
 	rows  Rows
 	now   *election.Record // rows, merged
-	past  []pastRows       // the latest last, at most depth
+	past  []pastRows // the latest last; the last depth of them count
 	depth int
 	locks locks
-	// restarts counts how often the rows were replaced behind the transactions'
-	// back: those that were open then are gone.
+	// restarts counts how often the rows were replaced behind the transactions' back: those that
+	// were open then are gone.
 	restarts int
 }
 
-// pastRows were stored until then.
+// pastRows are what was stored until then.
 type pastRows struct {
 	Rows
 	until time.Time
@@ -86,7 +87,8 @@ func (d *Database) Rows() Rows {
 	return d.rows.Clone()
 }
 
-// SetRows replaces what is stored, whatever its version. It keeps a copy.
+// SetRows replaces what is stored, whatever its version, as an administrator may. It keeps a copy.
+// The rows before it stay part of the past: a replica that lags still shows them.
 func (d *Database) SetRows(rows Rows) {
 	rows = rows.Clone()
 	d.mu.Lock()
@@ -97,6 +99,7 @@ func (d *Database) SetRows(rows Rows) {
 
 func (d *Database) set(rows Rows) {
 	if d.depth > 0 {
+		// The past is cut now and then, and not with each change.
 		if len(d.past) == 2*d.depth {
 			d.past = append(d.past[:0], d.past[d.depth:]...)
 		}
@@ -105,8 +108,9 @@ func (d *Database) set(rows Rows) {
 	d.rows, d.now = rows, rows.merged()
 }
 
-// Read returns the record as it was the given number of changes ago, or as far
-// back as is remembered, but not as it was before the lag, unless that is 0.
+// Read returns the record as it was the given number of changes ago, or as far back as is
+// remembered. With a lag above 0 it returns nothing that was replaced longer ago. This is the
+// answer of a replica that lags.
 func (d *Database) Read(ago int, lag time.Duration) *election.Record {
 	d.mu.Lock()
 	record := d.now
@@ -129,8 +133,8 @@ func (d *Database) ago(changes int, lag time.Duration) (Rows, bool) {
 	return d.past[len(d.past)-changes].Rows, true
 }
 
-// ReadMembers returns the entries of those IDs that are kept apart, or all if there
-// are none, as they were then.
+// ReadMembers returns the entries of those IDs that are kept apart, or all if there are no IDs, as
+// they were then.
 func (d *Database) ReadMembers(ago int, lag time.Duration, ids []string) (found []*election.Member) {
 	d.mu.Lock()
 	rows, _ := d.ago(ago, lag)
@@ -146,8 +150,9 @@ func (d *Database) ReadMembers(ago int, lag time.Duration, ids []string) (found 
 	return found
 }
 
-// Back undoes the given number of changes, as a restored backup or a failover to
-// a replica that lagged does; all that is remembered, if there were fewer.
+// Back undoes the given number of changes, as a restored backup or a failover to a replica that
+// lagged does; all that is remembered, if there were fewer. What is undone is not part of the past
+// either: no replica has it.
 func (d *Database) Back(changes int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -165,14 +170,14 @@ type Write struct {
 	Record          *election.Record // nil: it stays as it is
 	IsLeaderChanged bool
 	Before, After   *election.Member // both nil: no entry is written
-	// Stored is called in the moment of the commit of a record, unless it is nil, with
-	// what Get returned before and returns now.
+	// Stored, if set, is called in the moment of the commit of a record, with what Get returned
+	// before and returns now.
 	Stored func(before, after *election.Record)
 }
 
-// Update stores all of w or nothing, by compare-and-swap on the record's Version
-// and on what is kept apart. A change of leader waits for the guarded transactions
-// that are open, until ctx ends.
+// Update stores all of w or nothing, by compare-and-swap on the record's Version and on what is
+// kept apart. A change of leader waits for the guarded transactions that are open, until ctx ends.
+// A renewal waits for nothing, as it does not touch the leader row.
 func (d *Database) Update(ctx context.Context, w Write) (err error) {
 	var next *election.Record
 	if w.Record != nil || w.Before == nil && w.After == nil {
@@ -201,8 +206,8 @@ func (d *Database) Update(ctx context.Context, w Write) (err error) {
 	return err
 }
 
-// storable is the copy of r that is kept: as JSON would, it drops what is not
-// stored and the monotonic part of times.
+// storable is the copy of r that is kept: as JSON would, it drops what is not stored and the
+// monotonic part of times.
 func storable(r *election.Record) (*election.Record, error) {
 	switch {
 	case r == nil:
@@ -221,6 +226,8 @@ func storable(r *election.Record) (*election.Record, error) {
 	return r, nil
 }
 
+// swap is the commit of an Update. Its caller holds the lock on the Database and, for a change of
+// leader, the lock on the leader row.
 func (d *Database) swap(next *election.Record, w Write) error {
 	rows := d.rows
 	if w.Before != nil || w.After != nil {
@@ -239,7 +246,9 @@ func (d *Database) swap(next *election.Record, w Write) error {
 	rows.Record = next
 	if w.IsLeaderChanged {
 		rows.Leader = &LeaderRow{LeaderID: next.LeaderID, Term: next.Term}
-		if next.Term == 0 { // a caller that knows no terms: as older members number them
+		// A caller that knows no terms is of the four-column version: the version numbers its
+		// reign.
+		if next.Term == 0 {
 			rows.Leader.Term = uint64(next.Version)
 		}
 	}
@@ -251,7 +260,8 @@ func (d *Database) swap(next *election.Record, w Write) error {
 	return nil
 }
 
-// swapped is a copy of members in which after stands instead of before.
+// swapped is a copy of members in which after stands instead of before. It is a conflict if before
+// is not what stands there.
 func swapped(members map[string]*election.Member, before, after *election.Member) (map[string]*election.Member, error) {
 	id := ""
 	if after != nil {
@@ -282,9 +292,8 @@ type Share struct {
 	restarts int
 }
 
-// Guard waits until no change of leader is under way, and takes a share of the
-// leader row if it names leaderID in term; in whatever term if that is 0. Else it
-// returns ErrNotLeader.
+// Guard waits until no change of leader is under way, and takes a share of the leader row if it
+// names leaderID in term; in whatever term if that is 0. Else it returns ErrNotLeader.
 func (d *Database) Guard(ctx context.Context, leaderID string, term uint64) (*Share, error) {
 	var share *Share
 	take := func() (held bool) {
@@ -307,8 +316,9 @@ func (d *Database) Guard(ctx context.Context, leaderID string, term uint64) (*Sh
 	return share, nil
 }
 
-// Release ends the transaction that holds the share, once. If it commits, commit
-// is called in that moment, with what Get returns then; a nil commit rolls back.
+// Release ends the transaction that holds the share, once. If it commits, commit is called in that
+// moment, with what Get returns then; a nil commit rolls back. A transaction that was open when the
+// rows were replaced cannot commit.
 func (s *Share) Release(commit func(now *election.Record)) {
 	d := s.database
 	d.mu.Lock()
@@ -334,5 +344,6 @@ func (d *Database) wait(ctx context.Context, w *waiter) error {
 	if d.locks.withdraw(w) {
 		return ctx.Err()
 	}
-	return nil // granted in the same moment
+	// The lock was granted in the moment at which ctx ended: the work has been done.
+	return nil
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// foreignBackend is a Storage that somebody else has written. It remembers what
-// it has read, to have an old record to show.
+// foreignBackend is a Storage that somebody else has written. It remembers what it has read, to
+// have an old record to show. Its past is therefore what this process has seen, and not all that
+// was stored.
 type foreignBackend struct {
 	election.Storage
 	judge *judge // nil outside of a world
@@ -20,9 +21,10 @@ type foreignBackend struct {
 	seen []seenRecord // the latest last
 }
 
+// maxSeen is how many records are remembered at least; up to twice as many are.
 const maxSeen = 64
 
-// seenRecord was first seen then.
+// seenRecord was first seen then. The one before it was replaced at that moment at the latest.
 type seenRecord struct {
 	*election.Record
 	since time.Time
@@ -51,6 +53,7 @@ func (b *foreignBackend) read(ctx context.Context, age int, lag time.Duration) (
 	return record, nil
 }
 
+// members ignores age and lag: what it returns is never old.
 func (b *foreignBackend) members(ctx context.Context, _ int, _ time.Duration, ids []string) ([]*election.Member, error) {
 	if apart, ok := b.Storage.(election.MemberStorage); ok {
 		return apart.GetMembers(ctx, ids...)
@@ -58,6 +61,9 @@ func (b *foreignBackend) members(ctx context.Context, _ int, _ time.Duration, id
 	return nil, errors.ErrUnsupported
 }
 
+// update tells the judge of an acquisition only when its reply is there, because the commits of
+// this Storage cannot be seen. The judge does not learn their order. Of G1 it checks here that no
+// term has two callbacks, and that no process acquires a term of which it has read.
 func (b *foreignBackend) update(ctx context.Context, p *process, w Write) error {
 	err := b.write(ctx, w)
 	if err == nil && w.IsLeaderChanged && w.Record.LeaderID != "" {
@@ -79,14 +85,14 @@ func (b *foreignBackend) write(ctx context.Context, w Write) error {
 	return apart.UpdateWithMember(ctx, w.Record, w.IsLeaderChanged, w.Before, w.After)
 }
 
-// faulty is a Storage with faults.
+// faulty is a Storage with faults, outside of a world.
 type faulty struct {
 	wire
 	backend *foreignBackend
 }
 
-// NewFaulty returns storage with faults, drawn from seed. It has the abilities that
-// storage has.
+// NewFaulty returns storage with faults, drawn from seed. It has the abilities that storage has; a
+// Watcher passes without faults.
 func NewFaulty(storage election.Storage, faults Faults, seed uint64) election.Storage {
 	f := &faulty{
 		wire:    wire{fates: fates{dice: rand.New(rand.NewPCG(seed, 0)), faults: faults}},

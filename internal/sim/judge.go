@@ -12,13 +12,16 @@ import (
 
 // judge holds the invariants, and the first violation.
 //
-//	G1  an acquisition's term is above every earlier one of the same history, and
-//	    above all that its process has read; at most one callback per acquisition
-//	G2  no callback starts while another runs, unless an assumption of G2 is broken
-//	G3  a guarded entry is committed only while the record names its writer, in its
-//	    term: also where G2's assumptions are broken. (Where a write of a history
-//	    that is gone has overwritten the record, only the leader row counts.)
+//	G1  an acquisition's term is above every earlier one of the same history, and above all that its
+//	    process has read; at most one callback per acquisition
+//	G2  no callback starts while another runs, unless an assumption of G2 is broken (see excused)
+//	G3  a guarded entry is committed only while the record names its writer, in its term: also where
+//	    G2's assumptions are broken. (Where a write of a history that is gone has overwritten the
+//	    record, only the leader row counts.)
 //	G4  in a quiet world somebody leads soon (see script.go)
+//
+// A history ends when the database forgets something. Terms are compared within one history alone,
+// because G1 promises no more than what a surviving row or member remembers.
 type judge struct {
 	trace      *trace
 	stopWithin time.Duration // how long a callback may take to return; 0: however long
@@ -30,18 +33,20 @@ type judge struct {
 	history uint64 // grows when the database forgets something
 	lostAt  time.Time
 	kept    int64               // the version to which it went back
-	highest uint64              // term acquired in this history
+	highest uint64 // the highest term acquired in this history
 	undone  bool                // the record was overwritten by a write of an earlier history
 	entered map[[2]uint64]bool  // by history and term: a callback was started
 	written map[[2]uint64]int64 // by history and term: the version of the acquisition
 	reigns  map[*reign]struct{} // callbacks that run
-	hidden  map[*process]*reign // those of shadows
+	hidden  map[*process]*reign // callbacks of shadows
 	latest  *reign              // the last callback that was started
 
 	Tally
 }
 
-// Tally counts what a world was made of.
+// Tally counts what a world was made of: a run in which little happens proves little. Refusals are
+// guarded writes that the database refused. Overlaps are callbacks that ran at once, outside of
+// G2's assumptions.
 type Tally struct {
 	Acquisitions, Callbacks, Entries, Refusals, Overlaps, Clones int
 }
@@ -64,7 +69,8 @@ func newJudge(t *trace, stopWithin time.Duration) *judge {
 	}
 }
 
-// fail notes a violation. The first one counts.
+// fail notes a violation. The first one counts: what follows it may be its consequence. It ends the
+// world.
 func (j *judge) fail(format string, args ...any) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -87,7 +93,8 @@ func (j *judge) failLocked(format string, args ...any) {
 	close(j.failed)
 }
 
-// lost takes note that the database has gone back to a record.
+// lost takes note that the database has gone back to a record: a new history begins with what is
+// left.
 func (j *judge) lost(record *election.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -97,8 +104,8 @@ func (j *judge) lost(record *election.Record) {
 	j.trace.add("database", "goes back to", record.Term, uint64(record.Version))
 }
 
-// stored judges a commit of p that replaced before by after, and wrote the leader
-// row if changed is true.
+// stored judges a commit of p that replaced before by after, and wrote the leader row if changed is
+// true. A renewal changes neither the leader nor the term, and is not judged.
 func (j *judge) stored(p *process, before, after *election.Record, changed bool) {
 	if before.LeaderID == after.LeaderID && before.Term == after.Term {
 		return
@@ -138,15 +145,16 @@ func (j *judge) acquired(p *process, term uint64) {
 	p.acquires(term, j.history)
 }
 
-// sends judges an acquisition on its way: what its process has read counts, not
-// what it may read before the commit.
+// sends judges an acquisition on its way. What its process has read counts, and not what it may
+// read before the commit: it may give the write up, and read again, while the write is under way.
 func (j *judge) sends(p *process, record *election.Record) {
 	if seen := p.hasSeen(); record.LeaderID == p.id && record.Term != 0 && record.Term <= seen {
 		j.fail("G1: %s acquires term %d although it has read of term %d", p.id, record.Term, seen)
 	}
 }
 
-// enter judges the start of a callback.
+// enter judges the start of a callback. That of a shadow is put aside: it is no callback of its
+// own, as long as its process is no clone.
 func (j *judge) enter(p *process, term uint64, ctx context.Context) *reign {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -162,6 +170,8 @@ func (j *judge) enter(p *process, term uint64, ctx context.Context) *reign {
 	p.mu.Unlock()
 	key := [2]uint64{history, term}
 	switch {
+	// acquired holds what p's own writes have committed. A reign that another process has acquired
+	// under p's ID is not p's to begin.
 	case !known:
 		j.failLocked("G1: a callback of %s started in term %d, which it never acquired", p.id, term)
 	case j.entered[key]:
@@ -193,8 +203,9 @@ func (j *judge) begin(p *process, term uint64, ctx context.Context) *reign {
 	return r
 }
 
-// cloned takes note that s has become a clone of p, which goes on after a while, and its callback, if
-// one runs, one beside that of p.
+// cloned takes note that s has become a clone of p, which goes on after a while. A callback of s
+// that was put aside becomes one of its own beside that of p. This overlap is counted, and is no
+// violation.
 func (j *judge) cloned(p, s *process, after time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -208,13 +219,14 @@ func (j *judge) cloned(p, s *process, after time.Duration) {
 	time.AfterFunc(after+s.alike(), func() { j.apart(p, s) })
 }
 
-// alike is for how long a clone and its original may both lead: each trusts what was
-// acknowledged before they were two, until one of them finds the other's entry.
+// alike is for how long a clone and its original may both lead: each trusts what was acknowledged
+// before they were two, until one of them finds the other's entry. 10 ms are slack.
 func (p *process) alike() time.Duration {
 	return p.machine().real(p.lease.renewDeadline) + 10*time.Millisecond
 }
 
-// apart judges whether only one of the two goes on.
+// apart judges whether only one of the two goes on. It excuses a process that was stopped
+// meanwhile, because it could not look.
 func (j *judge) apart(p, s *process) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -230,8 +242,8 @@ func (j *judge) apart(p, s *process) {
 	}
 }
 
-// isTwo reports whether the process has been copied, or is a copy, and was alone not long
-// ago: it may not know yet what the other one does in its name.
+// isTwo reports whether the process has been copied, or is a copy, and was alone not long ago: it
+// may not know yet what the other one does in its name.
 func (p *process) isTwo() bool {
 	if s := p.shadow; s != nil {
 		p = s
@@ -246,29 +258,35 @@ func (r *reign) state() string {
 	return fmt.Sprintf("its ctx ended %v ago; it may take %v", time.Since(r.over), r.process.lease.allowed)
 }
 
-// excused reports whether an assumption of G2 was broken, so that p's callback
-// may start although that of r runs.
+// excused reports whether an assumption of G2 was broken, so that p's callback may start although
+// that of r runs.
 func (j *judge) excused(r *reign, p *process) bool {
 	first := r.process
-	// Until its next look at the clocks, a member that was stopped believes what it
-	// believed before.
+	// Until its next look at the clocks, a member that was stopped believes what it believed
+	// before.
 	look := first.machine().real(first.lease.renewInterval/4) + 10*time.Millisecond
 	switch {
 	case first.machine().stoppedSince(r.start) && (!r.over.IsZero() || first.machine().stoppedSince(time.Now().Add(-look))):
-		return true // a process that was stopped
+		// r's process was stopped while the callback ran.
+		return true
 	case first.isTwo():
-		return true // its copy may have given up what both had
+		// r's process has a copy, which may have given up what both had.
+		return true
 	case first.lease.allowed < 0:
-		return true // clocks further apart than its configuration has room for
+		// The clocks are further apart than the configuration of r's process has room for.
+		return true
 	case !r.over.IsZero() && time.Since(r.over) > first.lease.allowed:
-		return true // a callback that takes longer than the formula allows
+		// r's callback takes longer than the formula allows.
+		return true
 	case j.lostAt.After(r.start):
-		return p.missed(r, j.kept, j.lostAt) // lost writes, to a member that had not read of them
+		// Writes were lost, of which p may not have read.
+		return p.missed(r, j.kept, j.lostAt)
 	}
 	return false
 }
 
-// exit takes note of a callback's return.
+// exit takes note of a callback's return. A callback of somebody else's that returns later than
+// Options.StopWithin is a violation, unless its process was stopped.
 func (j *judge) exit(r *reign) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -276,7 +294,8 @@ func (j *judge) exit(r *reign) {
 	if j.hidden[r.process] == r {
 		delete(j.hidden, r.process)
 	}
-	if _, runs := j.reigns[r]; !runs { // its process has died
+	// A callback whose process has died is gone: what is left of it on this machine counts no more.
+	if _, runs := j.reigns[r]; !runs {
 		return
 	}
 	r.end = time.Now()
@@ -287,7 +306,7 @@ func (j *judge) exit(r *reign) {
 	}
 }
 
-// gone takes note of a process's death.
+// gone takes note of a process's death: its callbacks have ended with it.
 func (j *judge) gone(p *process) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -299,7 +318,9 @@ func (j *judge) gone(p *process) {
 	}
 }
 
-// commit judges a guarded entry, given what the record names in that moment.
+// commit judges a guarded entry, given what the record names in that moment. If a write of an
+// earlier history has overwritten the record, the leader row may still hold the reign, and rightly
+// decides.
 func (j *judge) commit(p *process, term uint64, now *election.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -310,6 +331,8 @@ func (j *judge) commit(p *process, term uint64, now *election.Record) {
 	}
 }
 
+// refused counts a guarded write that the database refused because its process does not lead. This
+// is the guard at work. Other errors are of a transaction that came too late.
 func (j *judge) refused(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -318,8 +341,7 @@ func (j *judge) refused(err error) {
 	}
 }
 
-// leader is the callback that runs, if it is the only one and its ctx has not
-// ended.
+// leader is the callback that runs, if it is the only one and its ctx has not ended; else nil.
 func (j *judge) leader() *reign {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -340,7 +362,7 @@ func (j *judge) hasReturned(r *reign) bool {
 	return !r.end.IsZero()
 }
 
-// last is the callback that was started last.
+// last is the callback that was started last, whether or not it still runs.
 func (j *judge) last() *reign {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -18,11 +18,11 @@ var (
 	ErrLost = errors.New("reply lost by the simulation")
 )
 
-// fate is what becomes of one call.
+// fate is what becomes of one call. Its times are the world's, and not by a member's clocks.
 type fate struct {
 	before, after  time.Duration // under way to the storage, and back
-	age            int           // how old the record is that a read returns
-	lag            time.Duration // and at most
+	age            int // how many versions old the record is that a read returns
+	lag            time.Duration // how long ago that record was replaced, at most; 0: no limit
 	refused, lost  bool
 	stalled, stray bool // under way for long; applied even if nobody waits any more
 	deaf           bool // ignores its ctx
@@ -33,8 +33,8 @@ type fates struct {
 	mu     sync.Mutex
 	dice   *rand.Rand
 	faults Faults
-	cutTo  time.Time // nothing passes before
-	hole   bool      // meanwhile it is swallowed, instead of refused
+	cutTo  time.Time // until then no call gets through
+	hole   bool // until then calls are swallowed, instead of refused
 }
 
 func (f *fates) draw() fate {
@@ -42,6 +42,8 @@ func (f *fates) draw() fate {
 	defer f.mu.Unlock()
 	d, faults := f.dice, &f.faults
 	some := func(most time.Duration) time.Duration { return time.Duration(d.Int64N(int64(most) + 1)) }
+	// Most delays are a small part of the longest one. None is 0, so that a call and its reply do
+	// not share an instant.
 	delay := func() time.Duration { return 1 + time.Duration(float64(faults.Delay)*math.Pow(d.Float64(), 8)) }
 	x := fate{before: delay(), after: delay()}
 	if faults.Stale > 0 && d.Float64() < faults.Stale && faults.Age > 0 {
@@ -56,8 +58,10 @@ func (f *fates) draw() fate {
 		} else {
 			x.after += some(faults.Stall)
 		}
-		x.stray, x.deaf = d.Float64() < faults.Straying, d.Float64() < faults.Deaf
+		x.stray, x.deaf = d.Float64() < faults.AppliedLate, d.Float64() < faults.IgnoreContext
 	}
+	// A cut refuses calls, as a closed port does. A hole swallows them: the caller waits until its
+	// ctx ends or the cut is over. Either way the call does nothing.
 	if cut := time.Until(f.cutTo); cut > 0 {
 		x.refused = true
 		if f.hole {
@@ -73,13 +77,15 @@ func (f *fates) set(change func(*fates)) {
 	change(f)
 }
 
-// wire is a way to a storage, on which calls meet their fates.
+// wire is a way to a storage, on which calls meet their fates. strays has the stalled calls that
+// are under way, also those that nobody waits for any more.
 type wire struct {
 	fates
 	strays sync.WaitGroup
 }
 
-// send sends work on its way.
+// send sends work on its way. The delays of a call that is not stalled are waited for, also after
+// the end of ctx.
 func (w *wire) send(ctx context.Context, work func(fate) error) error {
 	x := w.draw()
 	if !x.stalled {
@@ -99,6 +105,9 @@ func (w *wire) send(ctx context.Context, work func(fate) error) error {
 	}
 }
 
+// travel is a call on its way there and back. A call whose ctx ends before it has arrived does
+// nothing, unless it strays: then it is applied late, as by a server that reads a request from its
+// socket when the client has gone.
 func travel(ctx context.Context, x fate, work func(fate) error) error {
 	time.Sleep(x.before) // virtual time
 	if x.refused || ctx.Err() != nil && !x.stray {
@@ -113,7 +122,8 @@ func travel(ctx context.Context, x fate, work func(fate) error) error {
 }
 
 func (w *wire) get(ctx context.Context, b backend) (*election.Record, error) {
-	found := make(chan *election.Record, 1) // a call that strays may find it when nobody waits
+	// There is room for what a call that strays finds when nobody waits.
+	found := make(chan *election.Record, 1)
 	err := w.send(ctx, func(x fate) error {
 		record, err := b.read(ctx, x.age, x.lag)
 		found <- record
@@ -149,18 +159,19 @@ func (w *wire) update(ctx context.Context, what Write, update func(context.Conte
 	})
 }
 
-// backend is what lies at the other end.
+// backend is what lies at the other end: the simulation's own database, or a Storage of somebody
+// else's.
 type backend interface {
-	// read returns the record as it was that many versions ago, but not as it was
-	// before the lag, unless that is 0.
+	// read returns the record as it was that many versions ago, but not as it was before the lag,
+	// unless that is 0.
 	read(ctx context.Context, age int, lag time.Duration) (*election.Record, error)
 	// members returns entries that are kept apart, as they were then.
 	members(ctx context.Context, age int, lag time.Duration, ids []string) ([]*election.Member, error)
 	update(ctx context.Context, p *process, w Write) error
 }
 
-// link is the Storage as one process has it. A process that has died hears of
-// nothing more; one that is stopped hears of it when it goes on.
+// link is the Storage as one process has it. A process that has died hears of nothing more; one
+// that is stopped hears of it when it goes on.
 type link struct {
 	wire
 	process *process
@@ -179,7 +190,9 @@ func (l *link) Get(ctx context.Context) (*election.Record, error) {
 		return record, nil, err
 	})
 	l.process.seat.awake()
-	if err == nil && ctx.Err() == nil { // else the elector may have given it up
+	// The elector may have given up a reply that came after the end of ctx. Then it has not read
+	// it.
+	if err == nil && ctx.Err() == nil {
 		l.process.saw(record)
 	}
 	return record, err
@@ -190,6 +203,8 @@ func (l *link) Update(ctx context.Context, record *election.Record, isLeaderChan
 	return l.write(ctx, Write{Record: record, IsLeaderChanged: isLeaderChanged})
 }
 
+// write sends a write of the process. The judge sees an acquisition twice: here, with what the
+// process has read by then, and at its commit.
 func (l *link) write(ctx context.Context, w Write) error {
 	if l.process.isDead() {
 		return ErrRefused
@@ -234,13 +249,14 @@ func (l apartLink) UpdateWithMember(ctx context.Context, record *election.Record
 	return l.write(ctx, Write{Record: record, IsLeaderChanged: isLeaderChanged, Before: before, After: after})
 }
 
-// ringingLink is a link to a storage that tells of changes of leader: late, and not of
-// all.
+// ringingLink is a link to a storage that tells of changes of leader: late, and not of all.
+// Wake-ups are hints, so the judge holds nothing against them.
 type ringingLink struct{ apartLink }
 
 var _ election.Watcher = ringingLink{}
 
-// Watch implements election.Watcher. Now and then it breaks.
+// Watch implements election.Watcher. A wake-up meets a fate like a call: it is late, it is lost, or
+// the watch breaks.
 func (l ringingLink) Watch(ctx context.Context, changed func()) error {
 	rings := l.process.world.bells.add(l.process)
 	defer l.process.world.bells.remove(l.process)
@@ -265,7 +281,8 @@ func (l ringingLink) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
-// bells are those who are told of changes of leader.
+// bells are those who are told of changes of leader. A ring has room for one: it stands for all
+// changes since.
 type bells struct {
 	mu    sync.Mutex
 	rings map[*process]chan struct{}
@@ -287,8 +304,8 @@ func (b *bells) remove(p *process) {
 	delete(b.rings, p)
 }
 
-// ring tells all but the one whose change it was: that would come at the same moment
-// as its reply.
+// ring tells all but the one whose change it was: its ring would come at the same moment as its
+// reply.
 func (b *bells) ring(by *process) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -8,13 +8,15 @@ import (
 	"github.com/sqlelect/election/internal/clock"
 )
 
-// machine is the computer that a member runs on: its clocks, and whether it runs at
-// all. Its monotonic clock ticks at a rate of its own; its wall
-// clock steps; while it sleeps, its monotonic clock stands still and its boot
-// clock does not; while its process is stopped, all clocks go on.
+// machine is the computer that a member runs on: its clocks, and whether it runs at all.
+//
+//   - Its monotonic and its boot clock tick at a rate of its own.
+//   - Its wall clock has this rate too, and steps.
+//   - While it sleeps, its monotonic clock stands still and its boot clock does not.
+//   - While it is stopped, as by SIGSTOP, all clocks go on.
 type machine struct {
 	rate float64 // seconds of its clocks in one second
-	// tireless: it is never to stop, which saves time.
+	// tireless: it is never to stop, so its timers need not ask whether it runs.
 	tireless bool
 
 	born time.Time
@@ -22,7 +24,7 @@ type machine struct {
 
 	mu      sync.Mutex
 	step    time.Duration // of the wall clock so far
-	slept   time.Duration // of the monotonic clock, missed so far
+	slept   time.Duration // what the monotonic clock has missed so far
 	dozedAt time.Time     // since when it sleeps; zero if it does not
 	idleTo  time.Time     // it does nothing before
 	stops   int           // how often it was stopped or slept
@@ -58,8 +60,8 @@ func (m *machine) at(now time.Time) clock.Instant {
 	}
 }
 
-// copy is another machine in the same state; m runs. If it goes on only after a while, either
-// its clocks have stood still meanwhile, or not.
+// copy is another machine in the same state; m runs. If it goes on only after a while, either its
+// clocks have stood still meanwhile (a snapshot), or not (a copy that was stopped).
 func (m *machine) copy(after time.Duration, frozen bool) *machine {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -83,7 +85,8 @@ func (m *machine) stepWall(d time.Duration) {
 	m.step += d
 }
 
-// stop lets the machine do nothing for d. Asleep, it misses that time.
+// stop lets the machine do nothing for d. Asleep, it misses that time. A machine that is stopped
+// already is left as it is.
 func (m *machine) stop(d time.Duration, asleep bool) {
 	now := time.Now()
 	m.mu.Lock()
@@ -104,8 +107,8 @@ func (m *machine) stop(d time.Duration, asleep bool) {
 	}
 }
 
-// stoppedSince reports whether the machine did nothing at some moment from then
-// on.
+// stoppedSince reports whether the machine did nothing at some moment from then on. G2 promises
+// nothing for such a process.
 func (m *machine) stoppedSince(then time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,7 +123,8 @@ func (m *machine) idle() time.Duration {
 	return max(0, m.idleTo.Sub(now))
 }
 
-// real is how long d of the machine's clocks takes while it runs.
+// real is how long d of the machine's clocks takes while it runs. The nanosecond makes up for
+// rounding.
 func (m *machine) real(d time.Duration) time.Duration {
 	return time.Duration(float64(max(d, 0))/m.rate) + 1
 }

@@ -8,10 +8,13 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// older is a member of the four-column version: it knows the fields leader_id and
-// members of a record, of each member id, name, address, lease_duration and
-// renew_time, and drops all others when it writes. It counts no renewals, numbers
-// no terms, and judges the others by whether their renew_time changes.
+// older is a member of the four-column version. Of a record it knows the fields leader_id and
+// members, of each member id, name, address, lease_duration and renew_time. It drops all others
+// when it writes. It counts no renewals, numbers no terms, and judges the others by whether their
+// renew_time changes.
+//
+// It has no callback and makes no guarded entries. The other members have to live with what it does
+// to the record.
 type older struct {
 	*process
 	seen map[string]sight
@@ -22,6 +25,7 @@ type sight struct {
 	since     time.Duration
 }
 
+// startOlder starts the member "old". It stays until the world comes to rest.
 func (w *world) startOlder() *older {
 	dice := w.newDice()
 	m := w.newMachine(w.newDice())
@@ -47,8 +51,8 @@ func (o *older) run(ctx context.Context) {
 	}
 }
 
-// round reads the record, and writes it with itself renewed; as leader, if
-// nobody else is.
+// round reads the record, and writes it with itself renewed; as leader, if nobody else is. It
+// evicts whoever it takes for expired, the leader included.
 func (o *older) round(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, o.lease.renewInterval)
 	defer cancel()
@@ -72,9 +76,12 @@ func (o *older) round(ctx context.Context) {
 	}
 	next.Members = slices.DeleteFunc(next.Members, func(m *election.Member) bool { return m.ID == o.id })
 	next.Members = append(next.Members, &election.Member{ID: o.id, LeaseDuration: o.lease.duration, RenewTime: now.Time()})
+	// It does not ask what became of the write: it reads again in the next round.
 	_ = o.link.Update(ctx, next, next.LeaderID != record.LeaderID)
 }
 
+// expired reports whether m's renew_time has stood still for m's lease, by this machine's monotonic
+// clock.
 func (o *older) expired(m *election.Member, now time.Duration) bool {
 	if s, known := o.seen[m.ID]; !known || !s.renewTime.Equal(m.RenewTime) {
 		o.seen[m.ID] = sight{m.RenewTime, now}

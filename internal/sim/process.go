@@ -25,7 +25,7 @@ type process struct {
 	err     error         // of RunElection, after ended
 
 	tape     *tape    // what befalls it, if it has, or is, a shadow
-	original *process // that it is the shadow of, or has been
+	original *process // the process that it is, or was, the shadow of
 	shadow   *process // or nil
 	clonedAt time.Time
 
@@ -40,23 +40,24 @@ type process struct {
 	writes   int                 // guarded ones
 }
 
-// behaviour is what one callback does.
+// behaviour is what one callback does. Its times are the world's.
 type behaviour struct {
-	quits  time.Duration // returns after that; 0: when its ctx has ended
-	fails  bool          // then with an error
+	quits  time.Duration // how long it works before it returns; 0: until its ctx ends
+	fails  bool // it returns an error then
 	resign bool          // resigns from inside when it would quit
-	stop   time.Duration // needs that to return
-	ghost  time.Duration // something it started writes that much later; 0: nothing
+	stop   time.Duration // how long it takes to return once its ctx has ended
+	ghost  time.Duration // how long after its end something that it started writes; 0: nothing
 	writes time.Duration // from one guarded write to the next, on average
 }
 
 var errCallback = errors.New("the callback failed, as the simulation wanted")
 
-// origins are the sources of chance of one process. A shadow has others that bring the
+// origins are the sources of chance of one process. A shadow begins them anew, so they bring the
 // same.
 type origins struct{ own, seat, tokens, fates uint64 }
 
-// start runs a new process of the member id on m, and sometimes its shadow.
+// start runs a new process of the member id on m, and sometimes its shadow. A world at rest has no
+// shadows: nothing is cloned there.
 func (w *world) start(id string, m *machine) *process {
 	o := origins{w.stream(), w.stream(), w.stream(), w.stream()}
 	if !w.plan.clones || w.quiet.Load() || w.dice.IntN(2) == 0 {
@@ -68,7 +69,9 @@ func (w *world) start(id string, m *machine) *process {
 	return p
 }
 
-// startAs runs a process that writes t, or the shadow of one, which reads it.
+// startAs runs a process that writes t, or the shadow of one, which reads it. Whether it can keep
+// its entry apart, and is woken, is drawn. A process with a shadow is not woken: a wake-up would
+// come to only one of the two.
 func (w *world) startAs(id string, m *machine, o origins, t *tape, original *process) *process {
 	dice := w.diceOf(o.own)
 	p := &process{
@@ -114,8 +117,9 @@ func (w *world) startAs(id string, m *machine, o origins, t *tape, original *pro
 // machine is the one that it runs on.
 func (p *process) machine() *machine { return p.seat.on.Load() }
 
-// crash ends the process at once: nothing of it runs on, but for what is on its
-// way to the database.
+// crash ends the process at once: nothing of it runs on, but for what is on its way to the
+// database. Its elector and its callback still end by their ctx, and what they do meanwhile reaches
+// nobody.
 func (p *process) crash() {
 	p.mu.Lock()
 	again := p.dead
@@ -154,7 +158,7 @@ func (p *process) hasEnded() bool {
 	}
 }
 
-// saw takes note of what a read has told the process.
+// saw takes note of what a read has told the process. The judge holds the process to it.
 func (p *process) saw(r *election.Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,11 +177,15 @@ func (p *process) hasSeen() (term uint64) {
 	return p.seen
 }
 
-// missed reports whether the loss of all versions above kept, at that moment, may have passed p by: it
-// had read no record of r that was lost (later ones are of the new history, which may go on naming r),
-// and others have left no word of r's term. (A higher term alone may be of a history that knows nothing
-// of r.) Where r's acquisition was kept, the record itself tells of the term: then only renewals were
-// lost, of which r's own process alone need know.
+// missed reports whether the loss of all versions above kept, at that moment, may have passed p by.
+// Then G2 does not bind p: it assumes that no acknowledged write is lost. Two things bind p all the
+// same:
+//
+//   - p had read a record of r that was lost. (Later records are of the new history, which may go
+//     on naming r.)
+//   - Others have left word of r's term, in a term floor. (A higher term alone may be of a history
+//     that knows nothing of r.) If r's acquisition was kept, the record itself tells of the term:
+//     then only renewals were lost, of which r's own process alone need know.
 func (p *process) missed(r *reign, kept int64, lost time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -203,13 +211,14 @@ func (p *process) acquires(term, history uint64) {
 	p.acquired[term] = history
 }
 
-// draw is a duration between a tenth of mean and twice that.
+// draw is a duration between a tenth of mean and 2.1 times mean.
 func (p *process) draw(mean time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return mean/10 + time.Duration(p.dice.Int64N(int64(2*mean)))
 }
 
+// behave draws what the next callback does. At rest it only works and returns in time.
 func (p *process) behave() behaviour {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -231,8 +240,8 @@ func (p *process) behave() behaviour {
 	return b
 }
 
-// callback is the LeaderCallback: it writes to the ledger under the guard until
-// its ctx ends, takes its time to return, and may leave something behind.
+// callback is the LeaderCallback. It writes to the ledger under the guard until its ctx ends, takes
+// its time to return, and may leave something behind.
 func (p *process) callback(ctx context.Context) error {
 	p.world.running.Add(1) // it may outlive RunElection
 	defer p.world.running.Done()
@@ -241,15 +250,21 @@ func (p *process) callback(ctx context.Context) error {
 	b := p.behave()
 	p.work(ctx, b)
 	if ctx.Err() == nil && b.resign {
+		// From inside its callback a resignation returns when the drain has begun: the ctx ends
+		// soon.
 		_ = p.elector.ResignLeader(ctx, 0)
 		<-ctx.Done()
 	}
 	late := context.WithoutCancel(ctx)
-	if ctx.Err() != nil && !p.isDead() { // else it returns of its own accord
+	// A callback that returns of its own accord takes no time. After the end of its ctx it still
+	// writes: that may be committed while no other member has acquired.
+	if ctx.Err() != nil && !p.isDead() {
 		p.pass(late, b.stop/2)
 		p.write(late)
 		p.pass(late, b.stop-b.stop/2)
 	}
+	// What a callback leaves behind writes in the old term, when another member may lead. G3 has to
+	// hold.
 	if b.ghost > 0 {
 		p.world.running.Go(func() {
 			p.pass(late, b.ghost)
@@ -273,7 +288,7 @@ func (p *process) foreign(ctx context.Context) error {
 	return p.world.options.Callback(ctx, p.id)
 }
 
-// work writes now and then, until ctx ends or the behaviour quits.
+// work writes now and then, until ctx ends or the behaviour quits. At rest nothing quits.
 func (p *process) work(ctx context.Context, b behaviour) {
 	quit := time.Now().Add(b.quits)
 	for ctx.Err() == nil && !p.isDead() && (b.quits == 0 || time.Now().Before(quit) || p.world.quiet.Load()) {
@@ -284,8 +299,8 @@ func (p *process) work(ctx context.Context, b behaviour) {
 	}
 }
 
-// pass lets d of the machine's running time go by, or what there is until ctx
-// ends.
+// pass lets d go by, or what there is until ctx ends. If the machine is stopped then, it returns
+// when the machine goes on.
 func (p *process) pass(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(max(d, 1))
 	defer timer.Stop()
@@ -296,7 +311,8 @@ func (p *process) pass(ctx context.Context, d time.Duration) {
 	p.seat.awake()
 }
 
-// write makes a guarded entry in the ledger, held to the term that ctx carries.
+// write makes a guarded entry in the ledger, held to the term that ctx carries. It does so also
+// after the end of ctx: the guard must not rely on a program that heeds its ctx.
 func (p *process) write(ctx context.Context) {
 	leadership, _ := election.LeadershipFromContext(ctx)
 	if p.isDead() || p.world.database == nil {
@@ -316,6 +332,8 @@ func (p *process) write(ctx context.Context) {
 		w.judge.refused(err)
 		return
 	}
+	// The transaction ends once: by this process, or by the database, which rolls back what takes
+	// too long.
 	var once sync.Once
 	timer := time.AfterFunc(guardTimeout, func() { once.Do(func() { share.Release(nil) }) })
 	defer timer.Stop()

@@ -13,7 +13,8 @@ import (
 
 var errViolated = errors.New("a promise was broken")
 
-// restless makes things happen, one after the other, for the plan's length.
+// restless makes things happen, one after the other, for the plan's length. The times between them
+// have an exponential distribution, so that some faults come in the midst of others.
 func (w *world) restless() {
 	for end := time.Now().Add(w.plan.length); w.failed() == nil && time.Now().Before(end); {
 		w.wait(time.Duration(-math.Log(1-w.dice.Float64()) * float64(w.plan.every)))
@@ -21,7 +22,18 @@ func (w *world) restless() {
 	}
 }
 
-// happen does one thing to one member, to the leader as often as to any other.
+// happen does one thing to one member. Every other time at least, this is the member that led last.
+// If the plan lacks the fault that is drawn, nothing happens. The judge treats what happens so:
+//
+//   - A crash ends the callback with its process.
+//   - A shutdown, a resignation, a transfer, a cut and a step of the wall clock excuse nothing.
+//   - A member that is stopped, or sleeps, may overlap with the next leader (G2).
+//   - After a loss of history terms are compared with those of the new history alone (G1), and a
+//     leader of which the new one has not read may overlap with it (G2).
+//   - A second process under one ID excuses nothing: it has to find out that it is one too many.
+//   - A clone may lead beside its original for a while (G2).
+//
+// Nothing excuses an entry outside of its term (G3).
 func (w *world) happen() {
 	m := w.members[w.dice.IntN(len(w.members))]
 	if r := w.judge.last(); r != nil && w.dice.IntN(2) == 0 {
@@ -77,13 +89,14 @@ func (w *world) happen() {
 	}
 }
 
+// cut cuts a member off from the database. A leader that is cut off has to step down by itself.
 func (w *world) cut(m *member, d time.Duration, hole bool) {
 	w.trace.add(m.id, "cut off for", uint64(d), 0)
 	m.process.link.set(func(f *fates) { f.cutTo, f.hole = time.Now().Add(d), hole })
 }
 
-// loss is a loss of history. The leader may not hear of it for a while, and another member
-// may come anew meanwhile, who knows nothing but what the others have told the record.
+// loss is a loss of history. The leader may not hear of it for a while. Another member may come
+// anew meanwhile, which knows nothing but what the others have told the record.
 func (w *world) loss() {
 	leader := w.judge.last()
 	w.lose()
@@ -104,8 +117,13 @@ func (w *world) loss() {
 	}
 }
 
-// lose makes the database forget some changes, or all, or the leader's entry, or what was
-// written while others went on from before it.
+// lose makes the database forget, in one of five ways:
+//
+//   - Others went on from an older state, past the versions that the members know.
+//   - All rows are gone.
+//   - The member rows are gone.
+//   - The leader's entry is gone.
+//   - Some changes are undone.
 func (w *world) lose() {
 	switch rows := w.database.Rows(); {
 	case w.dice.IntN(4) == 0 && w.allJoined() && rows.Record != nil:
@@ -114,7 +132,8 @@ func (w *world) lose() {
 		rows.Record.Term = w.database.Read(0, 0).Term
 		rows.Leader = &LeaderRow{Term: rows.Record.Term}
 		for _, m := range rows.Members {
-			m.Renewals-- // whoever wrote it finds that it is older
+			// The process that wrote the entry finds that it is older.
+			m.Renewals--
 		}
 		w.database.SetRows(rows)
 	case w.dice.IntN(3) == 0:
@@ -131,8 +150,9 @@ func (w *world) lose() {
 	w.judge.lost(w.database.Read(0, 0))
 }
 
-// allJoined reports whether every process has something in the database that it would miss.
-// (One that has not cannot tell a record that went back, and has grown since, from another.)
+// allJoined reports whether every process has something in the database that it would miss. (A
+// process that has nothing there cannot tell a record that went back, and has grown since, from
+// another.)
 func (w *world) allJoined() bool {
 	if !w.plan.apart || w.plan.mixed || len(w.twins) > 0 {
 		return false
@@ -145,6 +165,8 @@ func (w *world) allJoined() bool {
 	return true
 }
 
+// askTimeout is how long a resignation or a transfer is waited for. Its error is of no interest:
+// the judge goes by what happens.
 const askTimeout = 30 * time.Second
 
 func (w *world) resign(p *process, pause time.Duration) {
@@ -169,13 +191,13 @@ func (w *world) transfer(p *process, to string) {
 	})
 }
 
-// rest ends all faults, brings every member back, and judges how long the
-// elections take that follow: after whatever there was, after a crash, after a
-// resignation; and how the members leave.
+// rest ends all faults, brings every member back, and judges how long the elections take that
+// follow: after whatever there was, after a crash, after a resignation; and how the members leave.
+// This is G4.
 func (w *world) rest() {
 	w.trace.add("world", "comes to rest", 0, 0)
 	w.quiet.Store(true)
-	// A replica that lags is no fault that an election has to wait for, up to a lease.
+	// Replicas go on lagging, as they may at any time, but for less than a lease.
 	w.plan.faults = Faults{Delay: restDelay, Stale: w.plan.faults.Stale, Age: w.plan.faults.Age, Lag: restLag}
 	w.crashGuests()
 	for _, m := range w.members {
@@ -198,12 +220,13 @@ const (
 	// retries after them.
 	slack      = 200 * time.Millisecond
 	stalePolls = 8
-	// longest bounds everything that can hold up an election in a world that has
-	// come to rest: callbacks that are stuck, pauses, leases of the dead.
+	// longest bounds everything that can hold up an election in a world that has come to rest:
+	// callbacks that are stuck, pauses, leases of the dead.
 	longest = 5 * time.Minute
 )
 
-// revive starts the members that are down, when their last process has ended.
+// revive starts the members that are down, when their last process has ended. A process whose
+// callback is stuck may take its time.
 func (w *world) revive() {
 	for _, m := range w.members {
 		deadline := time.Now().Add(longest)
@@ -233,6 +256,8 @@ func (w *world) settle() {
 	}
 }
 
+// agree reports whether one callback runs, its member leads, and every member sees this leader and
+// all members.
 func (w *world) agree() bool {
 	r := w.judge.leader()
 	if r == nil || !r.process.elector.IsLeader() {
@@ -247,7 +272,7 @@ func (w *world) agree() bool {
 	return true
 }
 
-// stay lets time pass in which nothing may happen.
+// stay lets time pass in which the leader may not change: without a fault no leadership ends.
 func (w *world) stay() {
 	r := w.judge.leader()
 	w.wait(2*w.longestLease() + time.Duration(w.dice.Int64N(int64(time.Second))))
@@ -256,7 +281,7 @@ func (w *world) stay() {
 	}
 }
 
-// longestLease is as the slowest clock has it.
+// longestLease is the longest lease of a member, as the slowest clock has it.
 func (w *world) longestLease() (d time.Duration) {
 	for _, m := range w.members {
 		d = max(d, m.process.lease.duration)
@@ -264,9 +289,10 @@ func (w *world) longestLease() (d time.Duration) {
 	return time.Duration(float64(d) / w.plan.slowest)
 }
 
-// replaceCrashed crashes the leader. The others saw its last renewal at their next
-// poll, and wait for its lease from there. Or it is back at once, does not want to
-// lead, and has to say so when its earlier process's lease is over.
+// replaceCrashed crashes the leader. The others saw its last renewal at their next poll, and wait
+// for its lease from there. Or the member is back at once and does not want to lead. Then the
+// others may have to wait until its new process releases, when the lease of the earlier one is
+// over: one more poll.
 func (w *world) replaceCrashed() {
 	r := w.judge.leader()
 	r.process.crash()
@@ -275,7 +301,8 @@ func (w *world) replaceCrashed() {
 		for _, m := range w.members {
 			if m.process == r.process {
 				m.process = w.start(m.id, m.machine)
-				synctest.Wait() // it looks by now: else it might, or might not, be asked before
+				// The new process looks by now: else it might, or might not, be asked before.
+				synctest.Wait()
 				w.resign(m.process, 2*w.longestLease())
 				polls = 2
 			}
@@ -289,7 +316,8 @@ func (w *world) replaceCrashed() {
 	}
 }
 
-// replaceResigned has the leader resign, for long enough that another one leads.
+// replaceResigned has the leader resign, for long enough that another one leads. Within one poll of
+// the callback's return another one has to lead.
 func (w *world) replaceResigned() {
 	r := w.judge.leader()
 	w.resign(r.process, w.longestLease())
@@ -299,7 +327,8 @@ func (w *world) replaceResigned() {
 	w.replaced(r, "resigned", func(m *member) time.Duration { return m.machine.real(m.process.lease.renewInterval) })
 }
 
-// replaced checks that another member leads in time.
+// replaced checks that another member leads in time: in that of the slowest member, because any of
+// them may be the one that acquires.
 func (w *world) replaced(r *reign, how string, within func(*member) time.Duration) {
 	start, bound := time.Now(), time.Duration(0)
 	for _, m := range w.members {
@@ -318,7 +347,8 @@ func (w *world) replaced(r *reign, how string, within func(*member) time.Duratio
 	}
 }
 
-// leave shuts every member down. Nothing of them may be left.
+// leave shuts every member down. Each has to return the error of its ctx, and nothing of them may
+// be left in the database.
 func (w *world) leave() {
 	for _, m := range w.members {
 		w.wait(time.Duration(w.dice.Int64N(int64(10*time.Millisecond))) + 1)

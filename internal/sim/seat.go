@@ -9,9 +9,9 @@ import (
 	"github.com/sqlelect/election/internal/clock"
 )
 
-// seat is a process's place on a machine: it reads that machine's clocks, and has dice of
-// its own. So what one process draws does not hang on what others there do, be it the one
-// that has just died.
+// seat is a process's place on a machine: it reads that machine's clocks, and has dice of its own.
+// What one process draws does not depend on what others on the machine do, such as one that has
+// just died.
 type seat struct {
 	on atomic.Pointer[machine]
 
@@ -52,8 +52,8 @@ func (s *seat) Random() uint64 {
 	return s.tokens.Uint64()
 }
 
-// idle is for how long the process does nothing, 0 while its machine runs. What waits for
-// that goes on one after the other.
+// idle is for how long the process does nothing, 0 while its machine runs. When the machine goes
+// on, what has waited for it goes on one after the other, in an order that the dice give.
 func (s *seat) idle() time.Duration {
 	d := s.on.Load().idle()
 	if d == 0 {
@@ -62,7 +62,8 @@ func (s *seat) idle() time.Duration {
 	return d + time.Microsecond + s.Jitter(time.Millisecond)
 }
 
-// awake returns when the machine runs.
+// awake returns when the machine runs. It follows each wait of a process, because a process that is
+// stopped sees what it has waited for only later.
 func (s *seat) awake() {
 	for d := s.idle(); d > 0; d = s.idle() {
 		time.Sleep(d) // virtual time
@@ -97,7 +98,8 @@ func (s *seat) NewTimer(d time.Duration) clock.Timer {
 	return a
 }
 
-// fire rings if the moment has come and the machine runs, else tries again.
+// fire rings if the moment has come and the machine runs, else tries again. The moment comes later
+// than it was set for if the machine has slept, because its monotonic clock has stood still.
 func (a *alarm) fire() {
 	again := a.seat.idle()
 	if left := a.due - a.seat.Now().Mono; again == 0 && left > 0 {

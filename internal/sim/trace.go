@@ -19,7 +19,8 @@ func (s step) String() string {
 	return fmt.Sprintf("%14.6fs  %-8s %-22s %d %d", s.at.Seconds(), s.who, s.what, s.n, s.of)
 }
 
-// trace keeps the last steps of a world, and a hash of all of them.
+// trace keeps the last steps of a world, and a hash of all of them. By the hash two runs of one
+// seed are compared: if they differ, something depends on the scheduler.
 type trace struct {
 	mu    sync.Mutex
 	born  time.Time
@@ -28,8 +29,10 @@ type trace struct {
 	sum   uint64
 }
 
+// traceTail is how many steps are shown of a world that broke a promise.
 const traceTail = 80
 
+// newTrace returns an empty trace. The sum begins with the offset of FNV-1a.
 func newTrace() *trace { return &trace{born: time.Now(), sum: 14695981039346656037} }
 
 func (t *trace) add(who, what string, n, of uint64) {

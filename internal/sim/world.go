@@ -13,19 +13,17 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// Options say what is common to the worlds of a run. The zero Options are
-// worlds of an hour, of 2 to 9 members, with every fault.
+// Options say what is common to the worlds of a run. The zero Options are worlds of an hour, of 2
+// to 9 members, with every fault.
 type Options struct {
 	Members int           // 0: drawn for each world
 	Length  time.Duration // of the restless part; 0: an hour
 	Faults  *Faults       // nil: drawn for each world
-	// Storage opens the election of one world, in its bubble, and returns a function
-	// that returns a handle for one more process; what is opened is closed by
-	// t.Cleanup. Nil: the simulation's own database, which can also lose its history
-	// and hold guarded transactions.
+	// Storage opens the election of one world, in its bubble, and returns a function that returns a
+	// handle for one more process; what is opened is closed by t.Cleanup. Nil: the simulation's own
+	// database, which can also lose its history and hold guarded transactions.
 	Storage func(t *testing.T) (handle func() election.Storage)
-	// Callback is run whenever a member leads; nil: one that does its worst within
-	// the rules.
+	// Callback is run whenever a member leads; nil: one that does its worst within the rules.
 	Callback func(ctx context.Context, memberID string) error
 	// StopWithin is how long Callback may take to return; 0: however long.
 	StopWithin time.Duration
@@ -58,7 +56,7 @@ type world struct {
 	database *Database // nil if the storage is not the simulation's own
 
 	members []*member
-	twins   []*process // of members that run already
+	twins   []*process // second processes of members that run already
 	old     *older
 	bells   bells
 	running sync.WaitGroup // everything that outlives the call that started it
@@ -72,7 +70,8 @@ type member struct {
 	process *process
 }
 
-// Run runs the world of a seed, and returns what came of it.
+// Run runs the world of a seed, and returns what came of it. The world ends with its first
+// violation. A goroutine that is left behind fails t, by synctest.
 func Run(t *testing.T, seed uint64, options Options) (v Verdict) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, seed, options)
@@ -96,7 +95,8 @@ func newWorld(t *testing.T, seed uint64, options Options) *world {
 	if options.Faults != nil {
 		w.plan.faults = *options.Faults
 	}
-	if options.Callback != nil { // it could not tell a shadow's from a real one
+	// The callback could not tell a shadow's from a real one: it would work twice.
+	if options.Callback != nil {
 		w.plan.clones = false
 	}
 	w.judge = newJudge(w.trace, options.StopWithin)
@@ -104,6 +104,8 @@ func newWorld(t *testing.T, seed uint64, options Options) *world {
 		w.database = NewDatabase(64)
 		w.backend = func() backend { return ownBackend{w} }
 	} else {
+		// Only the simulation's own database can be made to forget, and shows its commits to the
+		// judge.
 		w.plan.loses, w.plan.older, w.plan.clones = false, false, false
 		open := options.Storage(t)
 		w.backend = func() backend { return &foreignBackend{Storage: open(), judge: w.judge} }
@@ -133,6 +135,8 @@ func (w *world) diceOf(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(w
 // newDice returns a source of chance with one user.
 func (w *world) newDice() *rand.Rand { return w.diceOf(w.stream()) }
 
+// run starts the members one after the other, has the script go on for its time, lets the world
+// come to rest, and ends it.
 func (w *world) run() {
 	for _, m := range w.members {
 		w.wait(time.Duration(w.dice.Int64N(int64(time.Second))) + 1)
@@ -158,7 +162,8 @@ func (w *world) wait(d time.Duration) {
 	}
 }
 
-// end stops everything at once.
+// end stops everything at once, and waits for what is still under way: a bubble ends only when all
+// of its goroutines have.
 func (w *world) end() {
 	w.quiet.Store(true)
 	w.crashGuests()
@@ -171,7 +176,8 @@ func (w *world) end() {
 	}
 }
 
-// crashGuests ends the processes that are not to stay.
+// crashGuests ends the processes that are not to stay: the member of the four-column version,
+// second processes under an ID, clones and shadows.
 func (w *world) crashGuests() {
 	if w.old != nil {
 		w.old.crash()
@@ -202,8 +208,7 @@ func (b ownBackend) read(_ context.Context, age int, lag time.Duration) (*electi
 	return b.database.Read(age, lag), nil
 }
 
-// lockWait is how long the database lets a change of leader wait, whatever its
-// caller does.
+// lockWait is how long the database lets a change of leader wait, whatever its caller does.
 const lockWait = 2 * time.Second
 
 func (b ownBackend) members(_ context.Context, age int, lag time.Duration, ids []string) ([]*election.Member, error) {

@@ -103,7 +103,7 @@ type TxOptions struct {
 // the outcome is unknown.
 func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.Tx) error) error {
 	return Retry(ctx, func() (err error) {
-		_ = OnLiveConn(db, func() error {
+		_ = RetryBadConn(db, func() error {
 			begun := false
 			err = pinned(ctx, db, func(conn *sql.Conn) error {
 				return inTx(ctx, conn, options, func(tx *sql.Tx) error {
@@ -120,12 +120,12 @@ func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.
 	})
 }
 
-// Transact is dialect.Transact on a connection of db's. It does not retry.
-func Transact(ctx context.Context, db *sql.DB, d *dialect.Dialect, t dialect.Transaction) error {
-	if !d.Transacts() { // known without a connection
+// ChangeInOneTrip is dialect.Transact on a connection of db's. It does not retry.
+func ChangeInOneTrip(ctx context.Context, db *sql.DB, d *dialect.Dialect, t dialect.BatchedChange) error {
+	if !d.ChangesInOneTrip() { // known without a connection
 		return errors.ErrUnsupported
 	}
-	return OnConn(ctx, db, d, func(conn Execer) error { return d.Transact(ctx, conn.(*sql.Conn), t) })
+	return OnConn(ctx, db, d, func(conn Execer) error { return d.ChangeInOneTrip(ctx, conn.(*sql.Conn), t) })
 }
 
 // OnConn runs statement, which sends one statement, on a connection of db's. If it fails because
@@ -133,7 +133,7 @@ func Transact(ctx context.Context, db *sql.DB, d *dialect.Dialect, t dialect.Tra
 // long for locks, whatever the DSN says: the caller asks again (Retry), and so notices the end of
 // ctx. The connection goes back as it was.
 func OnConn(ctx context.Context, db *sql.DB, d *dialect.Dialect, statement func(conn Execer) error) error {
-	return OnLiveConn(db, func() error {
+	return RetryBadConn(db, func() error {
 		return pinned(ctx, db, func(conn *sql.Conn) error {
 			restore, err := d.Hasten(ctx, conn)
 			defer func() {
@@ -165,13 +165,13 @@ func pinned(ctx context.Context, db *sql.DB, f func(conn *sql.Conn) error) error
 	return err
 }
 
-// OnLiveConn calls begin, and calls it again while it fails for one of two reasons: the server has
-// closed the pooled connection meanwhile, or the connection leads to a server that takes no writes
-// any more. It tries as often as the pool may hold such connections, and once more on a new one. It
-// is for pinned connections. Of other connections, database/sql notices by itself that they are
-// closed; nothing notices that a server takes no writes. Begin must not fail for these reasons once
-// it has had effects. When it fails for one of them, it has discarded the connection.
-func OnLiveConn(db *sql.DB, begin func() error) error {
+// RetryBadConn calls begin, and calls it again while it fails for one of two reasons: the server
+// has closed the pooled connection meanwhile, or the connection leads to a server that takes no
+// writes any more. It tries as often as the pool may hold such connections, and once more on a new
+// one. It is for pinned connections. Of other connections, database/sql notices by itself that they
+// are closed; nothing notices that a server takes no writes. Begin must not fail for these reasons
+// once it has had effects. When it fails for one of them, it has discarded the connection.
+func RetryBadConn(db *sql.DB, begin func() error) error {
 	var err error
 	for tries := 2 + db.Stats().Idle; tries > 0; tries-- {
 		err = begin()
@@ -201,7 +201,7 @@ func inTx(ctx context.Context, conn *sql.Conn, options TxOptions, body func(tx *
 	}
 	// Also on a panic of body; after a COMMIT it does nothing.
 	defer func() { _ = tx.Rollback() }()
-	if err := whole(ctx, tx, options.Savepoint, body); err != nil {
+	if err := checkSameTransaction(ctx, tx, options.Savepoint, body); err != nil {
 		return err
 	}
 	err = dialect.Unheard(tx.Commit())
@@ -211,8 +211,9 @@ func inTx(ctx context.Context, conn *sql.Conn, options TxOptions, body func(tx *
 	return err
 }
 
-// whole runs body. It fails if the transaction in the end is another one than at the beginning.
-func whole(ctx context.Context, tx *sql.Tx, savepoint string, body func(tx *sql.Tx) error) error {
+// checkSameTransaction runs body. It fails if the transaction in the end is another one than at the
+// beginning.
+func checkSameTransaction(ctx context.Context, tx *sql.Tx, savepoint string, body func(tx *sql.Tx) error) error {
 	if savepoint == "" {
 		return body(tx)
 	}
@@ -224,7 +225,7 @@ func whole(ctx context.Context, tx *sql.Tx, savepoint string, body func(tx *sql.
 	}
 	_, err := tx.ExecContext(ctx, "RELEASE SAVEPOINT "+savepoint)
 	if err != nil && dialect.Classify(err) == dialect.Unknown {
-		return dialect.Torn(err)
+		return dialect.TransactionLost(err)
 	}
 	return err
 }

@@ -28,7 +28,7 @@ type Bell struct {
 // block: if a statement is needed, the hub of DB runs it. It does nothing on an engine whose
 // transactions notify by themselves.
 func (b Bell) Ring(holding dialect.Holding) {
-	if b.Dialect.RingsItself {
+	if b.Dialect.NotifiesInTransaction {
 		return
 	}
 	hubs.Lock()
@@ -47,7 +47,8 @@ func (b Bell) Ring(holding dialect.Holding) {
 
 // Watch calls changed when it has begun to watch, and at each change of holder, until ctx ends or
 // the connection breaks. It blocks; changed must not block. own is what this process holds, if
-// anything: the hub keeps its lock.
+// anything: the hub keeps its lock, so that listeners of other processes notice the end of the
+// holding.
 func (b Bell) Watch(ctx context.Context, own dialect.Holding, changed func()) error {
 	if !(pool{b.DB}).fits(1) {
 		return errSmallPool
@@ -64,6 +65,7 @@ func (b Bell) Watch(ctx context.Context, own dialect.Holding, changed func()) er
 	case <-ctx.Done():
 	case <-h.done:
 	}
+	// The last watcher waits for the hub's end: after it the hub uses no connection any more.
 	if isLast := h.leave(w); isLast {
 		<-h.done
 	}
@@ -76,13 +78,14 @@ func (b Bell) Watch(ctx context.Context, own dialect.Holding, changed func()) er
 // hubs holds the hubs of this process: one for each handle through which something watches. This
 // state cannot belong to a storage, because several storages share a handle, and several handles a
 // file.
+//
+// A hub may be locked while hubs is, and never the other way round.
 var hubs = struct {
 	sync.Mutex
 	of map[*sql.DB]*hub
 }{of: map[*sql.DB]*hub{}}
 
-// join makes w one of the watchers of the hub of b's handle, and starts that hub
-// for the first one.
+// join makes w one of the watchers of the hub of b's handle, and starts that hub for the first one.
 func (b Bell) join(w *watcher) *hub {
 	hubs.Lock()
 	defer hubs.Unlock()
@@ -90,7 +93,8 @@ func (b Bell) join(w *watcher) *hub {
 	if h == nil {
 		h = newHub(b)
 		hubs.of[b.DB] = h
-		ctx, cancel := context.WithCancel(context.Background()) // the hub serves other watchers after w
+		// The ctx is none of w's: the hub serves other watchers after w.
+		ctx, cancel := context.WithCancel(context.Background())
 		h.cancel = cancel
 		go h.serve(ctx)
 	}
@@ -116,7 +120,8 @@ func (h *hub) retire() {
 	}
 }
 
-// serve runs h until it is cancelled or fails.
+// serve runs h until it is cancelled or fails. h is retired before its watchers hear of the end, so
+// a watcher that comes again gets a new hub.
 func (h *hub) serve(ctx context.Context) {
 	err := h.run(ctx)
 	hubs.Lock()

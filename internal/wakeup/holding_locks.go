@@ -24,6 +24,7 @@ type holdingLocks struct {
 }
 
 const (
+	// lockRetry is the pause after a failure, such as a lock that another process still has.
 	lockRetry = time.Second
 	// lockCheck is how often the connection is used while it has locks. Some balancers close a
 	// connection that was idle for 5 s.
@@ -59,7 +60,8 @@ func (r *holdingLocks) current() map[string]dialect.HoldingLock {
 	return maps.Clone(r.wanted)
 }
 
-// keep holds what is wanted until ctx ends.
+// keep holds what is wanted until ctx ends. It drops the error of hold: without the locks,
+// listeners of other processes are woken late or not at all, and poll.
 func (r *holdingLocks) keep(ctx context.Context) {
 	for {
 		var again <-chan time.Time
@@ -92,6 +94,8 @@ func (r *holdingLocks) hold(ctx context.Context) error {
 	beside.Go(func() { cancel(r.pool.outgrown(ctx, 2)) })
 	defer beside.Wait()
 	defer cancel(nil)
+	// Closing the connection frees all locks on it, whatever could not be freed by a statement. It
+	// must not return to the pool with a lock.
 	defer dialect.Discard(conn)
 	held := map[string]dialect.HoldingLock{}
 	check := time.NewTicker(lockCheck)
@@ -112,6 +116,7 @@ func (r *holdingLocks) hold(ctx context.Context) error {
 	}
 }
 
+// check uses the connection. If it fails, the locks may be gone, and hold has to begin anew.
 func (r *holdingLocks) check(ctx context.Context, conn *sql.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
@@ -144,6 +149,7 @@ func (r *holdingLocks) adjust(ctx context.Context, conn *sql.Conn, held map[stri
 		if err := conn.QueryRowContext(ctx, lock.Take).Scan(&got); err != nil {
 			return err
 		}
+		// Any other answer, NULL included, means that the lock was not taken.
 		if got.Int64 != 1 {
 			return errLockTaken
 		}

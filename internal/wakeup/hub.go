@@ -58,6 +58,8 @@ func (h *hub) look() {
 	}
 }
 
+// add lets w watch the row of subject. If the row was read before, w is called at once: Watch calls
+// changed when it has begun to watch. Otherwise the first read calls it.
 func (h *hub) add(w *watcher, subject dialect.Subject) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -136,7 +138,9 @@ func (h *hub) run(ctx context.Context) error {
 	return err
 }
 
-// tell rings for each change that listener hears of.
+// tell rings for each change that listener hears of. A change that is heard of with its subject
+// needs no read, because the watchers read what they need. The rows are read when the listener does
+// not know which of them has changed, and when one was never read.
 func (h *hub) tell(ctx context.Context, conn *sql.Conn, listener dialect.Listener) (err error) {
 	for heard := ""; ; {
 		select {
@@ -165,7 +169,7 @@ func (h *hub) listen(ctx context.Context) (conn *sql.Conn, listener dialect.List
 	defer cancel()
 	// Tried again if a lock is in the way: the watchers would come back only after a while.
 	err = sqldb.Retry(ctx, func() error {
-		return sqldb.OnLiveConn(h.pool.db, func() error {
+		return sqldb.RetryBadConn(h.pool.db, func() error {
 			if conn, err = h.pool.spare(ctx); err != nil {
 				return err
 			}
@@ -242,7 +246,8 @@ func (r *watchedRow) take(holding dialect.Holding, rings bool) {
 	}
 }
 
-// read returns what each of the rows holds now, in one statement.
+// read returns what each of the rows holds now, in one statement. A row that is missing adds
+// nothing to the result, and so has the zero Holding.
 func (h *hub) read(ctx context.Context, conn *sql.Conn, watched []dialect.Watched) ([]dialect.Holding, error) {
 	parts := make([]string, len(watched))
 	var args []any

@@ -79,6 +79,8 @@ func (p pool) spare(ctx context.Context) (*sql.Conn, error) {
 		case <-missed.C:
 			_ = conn.Close()
 			<-ended
+			// The next try may take twice as long as this one took: the pool may have closed what
+			// it was given back, and open a connection again.
 			conn, wait = other, min(2*time.Since(begun), mostSpareWait)
 		}
 	}

@@ -6,11 +6,13 @@ import (
 	"github.com/sqlelect/election"
 )
 
-// gate is what every database call of a member must pass, one at a time. SQLite
-// has one writer per file, and a process that is stopped within a write holds the
-// file's lock until it goes on: nobody else could be elected meanwhile. On a
-// server its lock ends with the guard timeout, which is longer than a lease. So
-// a member is stopped while it holds the gate, when no call is under way.
+// gate is what every database call of a member must pass, one at a time. A member is frozen while
+// it holds the gate, because no call is under way then. A process that is stopped within a write
+// would hold up the others:
+//
+//   - on SQLite it holds the lock of the whole file until it goes on, and nobody else can be
+//     elected;
+//   - on a server its lock ends with the guard timeout, which is longer than a lease.
 type gate chan struct{}
 
 func newGate() gate { return make(gate, 1) }
@@ -28,8 +30,8 @@ func (g gate) pass(ctx context.Context) error {
 // leave lets the next one pass.
 func (g gate) leave() { <-g }
 
-// gatedStorage sends an elector's calls through a gate. It hides whatever else
-// the storage can do, which an elector has to live with.
+// gatedStorage sends an elector's calls through a gate. It hides the storage's other abilities, as
+// a wrapper may: members of the demo renew in the record and poll.
 type gatedStorage struct {
 	storage election.Storage
 	gate    gate

@@ -11,11 +11,13 @@ import (
 	"github.com/sqlelect/election/internal/arena"
 )
 
-// lease is short, so that the demo ends soon, and long enough for renewals to get
-// through on a busy machine.
+// lease is short, so that the demo ends soon, and long enough for renewals to get through on a busy
+// machine. It leaves a callback 600 ms to return in.
 var lease = arena.Lease{Duration: 2 * time.Second, RenewInterval: 300 * time.Millisecond, RenewDeadline: 1400 * time.Millisecond}
 
 const (
+	// writeInterval is the time between two entries of a leader, statusInterval between two reports
+	// of what a member sees.
 	writeInterval  = 25 * time.Millisecond
 	statusInterval = 100 * time.Millisecond
 	// lateWrites is how often a woken leader tries to write in its old term.
@@ -36,8 +38,8 @@ type part struct {
 	heldIn   atomic.Uint64 // the term in which it was last held
 }
 
-// RunMember is a member's process. It takes part until stdin is closed, which also
-// happens when the stage dies.
+// RunMember is a member's process. It takes part until stdin is closed, which also happens when the
+// stage dies. It returns nil if the member could leave the election.
 func RunMember(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	p := &part{gate: newGate(), reporter: newReporter(stdout)}
 	return arena.RunMember(ctx, stdin, arena.Part{
@@ -51,9 +53,9 @@ func RunMember(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	})
 }
 
-// write appends entries for as long as the member leads. A leader that was stopped,
-// and whose lease ran out meanwhile, goes on as if nothing had happened: without its
-// cancellation the ctx still carries the term. That is what the guard is for.
+// write appends entries for as long as the member leads. A leader that was stopped, and whose lease
+// ran out meanwhile, goes on as if nothing had happened. Its ctx is taken without the cancellation,
+// and still carries the term. That is what the guard is for.
 func (p *part) write(ctx context.Context, m *arena.Member) {
 	tick := time.NewTicker(writeInterval)
 	defer tick.Stop()
@@ -64,6 +66,7 @@ func (p *part) write(ctx context.Context, m *arena.Member) {
 		case <-ctx.Done():
 		}
 	}
+	// Only the leader that the stage has frozen is to write late.
 	if p.heldIn.Load() != arena.TermOf(ctx) {
 		return
 	}
@@ -73,10 +76,12 @@ func (p *part) write(ctx context.Context, m *arena.Member) {
 	}
 }
 
-// append writes one entry: with the guard, but where the demo shall show what
-// happens without. The gate is left after the outcome is written down: an outcome
-// that is logged after a freeze is of an attempt that began after it.
+// append writes one entry. It does so without the guard only in the term in which the member was
+// frozen, and only if the demo shall show what happens then. The gate is left after the outcome is
+// written down: an outcome that is logged after a freeze is of an attempt that began after it.
 func (p *part) append(ctx context.Context, m *arena.Member) {
+	// The late writes come here too, under a ctx that does not end. So they wait for the cue to
+	// open.
 	if p.gate.pass(ctx) != nil {
 		return // no attempt was made
 	}
@@ -84,8 +89,8 @@ func (p *part) append(ctx context.Context, m *arena.Member) {
 	m.Append(ctx, !m.Unguarded || p.heldIn.Load() != arena.TermOf(ctx), 0)
 }
 
-// inform tells the stage how things look from here, until ctx ends. Then it leaves
-// the gate, or a late write would wait for ever.
+// inform tells the stage how things look from here, until ctx ends. Then it leaves the gate, or a
+// late write would wait for ever, and the process with it.
 func (p *part) inform(ctx context.Context, m *arena.Member) {
 	defer p.open()
 	tick := time.NewTicker(statusInterval)
@@ -105,6 +110,7 @@ func (p *part) inform(ctx context.Context, m *arena.Member) {
 	}
 }
 
+// obey does what a cue of the demo asks for. Its error is the answer that the stage gets.
 func (p *part) obey(ctx context.Context, m *arena.Member, c arena.Cue) error {
 	switch c.Verb {
 	case cueHold:
@@ -116,11 +122,13 @@ func (p *part) obey(ctx context.Context, m *arena.Member, c arena.Cue) error {
 	return fmt.Errorf("unknown cue %q", c.Verb)
 }
 
-// hold takes the gate, and keeps it if this member still leads then.
+// hold takes the gate, and keeps it if this member still leads then. It waits for the call that is
+// under way. If the term is over, the error tells the stage to look for another leader.
 func (p *part) hold(ctx context.Context, m *arena.Member, term uint64) error {
 	if err := p.gate.pass(ctx); err != nil {
 		return err
 	}
+	// heldIn keeps the term also when the gate is left: write asks for it then.
 	p.heldIn.Store(term)
 	p.held.Store(true)
 	if !m.Leads(term) {
@@ -130,6 +138,8 @@ func (p *part) hold(ctx context.Context, m *arena.Member, term uint64) error {
 	return nil
 }
 
+// open leaves the gate if a cue has taken it. The cue to open and the end of the member may both
+// come: only one of the two leaves it.
 func (p *part) open() {
 	if p.held.CompareAndSwap(true, false) {
 		p.gate.leave()

@@ -12,7 +12,8 @@ import (
 // mostBroken is how many findings of one promise are printed in full.
 const mostBroken = 5
 
-// print writes the verdict for people.
+// print writes the verdict for people: how long each hand-over took, what was written and refused,
+// and each promise with what speaks against it. Its last line says whether every promise held.
 func (v verdict) print(out io.Writer) error {
 	var b strings.Builder
 	b.WriteString("\nverdict, from the ledger and the log files\n\n")
@@ -20,6 +21,7 @@ func (v verdict) print(out io.Writer) error {
 		fmt.Fprintf(&b, "  %-12s %s\n", h.cue.What, h)
 	}
 	fmt.Fprintf(&b, "\n  %-12s %d, %d of unknown outcome (maybe)\n", "entries", v.Entries, v.Unknowns)
+	// Only a killed process has such entries, and often it has none.
 	if v.Orphans > 0 {
 		fmt.Fprintf(&b, "  %-12s %d, written by a process that was killed before it could log it\n", "unlogged", v.Orphans)
 	}
@@ -42,7 +44,8 @@ func (h handover) String() string {
 	case transferred:
 		text += "  asked for " + h.cue.To
 	case arena.Killed, arena.Frozen:
-		// The lease counts from the last renewal that the others saw.
+		// The others take over a lease after they saw the last renewal, which is at their next
+		// poll.
 		text += fmt.Sprintf("  expected within %v", (lease.Duration + lease.RenewInterval).Round(time.Millisecond))
 	}
 	return text

@@ -16,7 +16,8 @@ const (
 	boardHeight = 14
 )
 
-// screen is a view that redraws a board in place on a terminal.
+// screen is a view that redraws a board in place on a terminal. It asks for the size at each frame,
+// because a window may be resized.
 type screen struct {
 	out    io.Writer
 	size   func() (width, height int, ok bool)
@@ -38,17 +39,19 @@ func (v *screen) tell(elapsed time.Duration, fact string) {
 	v.draw(v.last)
 }
 
-// draw writes the whole board in one go, over the one before: each line is
-// cleared behind its text and the screen beneath the last one, so that nothing
-// flickers.
+// draw writes the whole board in one go, over the one before: each line is cleared behind its text
+// and the screen beneath the last one, so that nothing flickers. An error of the terminal is
+// dropped: the demo and its verdict do not depend on who watches.
 func (v *screen) draw(b board) {
 	v.last = b
 	width, height, ok := v.size()
+	// The terminal does not tell its size any more.
 	if !ok {
 		width, height = 80, 24
 	}
 	var frame strings.Builder
 	if v.drawn > 0 {
+		// Go up to the first line of the frame before.
 		fmt.Fprintf(&frame, "\x1b[%dA\r", v.drawn)
 	} else {
 		frame.WriteString("\x1b[?25l") // hide the cursor
@@ -63,12 +66,14 @@ func (v *screen) draw(b board) {
 	v.drawn = len(content)
 }
 
+// close leaves the last board in sight, and the verdict is printed beneath it.
 func (v *screen) close(b board) {
 	v.draw(b)
 	_, _ = io.WriteString(v.out, "\x1b[?25h") // show the cursor
 }
 
-// render returns the lines of a board, none wider than width.
+// render returns the lines of a board, none wider than width, with the newest facts beneath them:
+// at most the given number.
 func (v *screen) render(b board, width, facts int) []string {
 	content := []string{
 		v.bold(fmt.Sprintf("election demo%57s", fmt.Sprintf("%.1f s", b.elapsed.Seconds()))),
@@ -93,12 +98,15 @@ func (v *screen) render(b board, width, facts int) []string {
 	return content
 }
 
+// member is the line of one member: green if the stage has heard that it leads, red if it was
+// frozen or killed.
 func (v *screen) member(r row) string {
 	mark, term, bar := " ", "", strings.Repeat(" ", barWidth+8)
 	if r.leads {
 		mark = "★"
 	}
 	if r.term > 0 {
+		// The bar is rounded up: it is empty only if no trust is left.
 		full := min(barWidth, int((r.trust*barWidth+lease.RenewDeadline-1)/lease.RenewDeadline))
 		term = fmt.Sprint(r.term)
 		bar = strings.Repeat("█", full) + strings.Repeat("░", barWidth-full) + fmt.Sprintf(" %5.2f s", r.trust.Seconds())
@@ -116,6 +124,7 @@ func (v *screen) member(r row) string {
 func (v *screen) bold(text string) string  { return v.style("1", text) }
 func (v *screen) faint(text string) string { return v.style("2", text) }
 
+// style puts text between the escape sequences of a style, unless the viewer wants no colours.
 func (v *screen) style(code, text string) string {
 	if !v.colour {
 		return text
@@ -123,8 +132,8 @@ func (v *screen) style(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-// clip cuts text down to width columns: a line that wraps would spoil the count
-// of lines to go up. Styles take no column.
+// clip cuts text down to width columns. A line that wraps would take two lines of the screen, and
+// the next frame would begin too low. Styles take no column.
 func clip(text string, width int) string {
 	columns, styled := 0, false
 	for i := 0; i < len(text); {

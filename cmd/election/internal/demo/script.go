@@ -12,15 +12,16 @@ import (
 const (
 	// settling lets the viewer see a reign.
 	settling = 1500 * time.Millisecond
-	// enough entries of a term let the verdict tell one that comes too late.
+	// enough is how many entries of a term let the verdict tell an entry that comes too late.
 	enough = 5
 )
 
-// resignPause keeps a leader that resigned from campaigning for longer than the
-// others can need.
+// resignPause keeps a leader that resigned from campaigning for longer than the others can need to
+// elect: it must not be its own successor.
 var resignPause = 2 * lease.Duration
 
-// script is what the stage does, step by step.
+// script is what the stage does, step by step. Each step begins with a leader that has led for a
+// while, and ends when somebody leads.
 func (s *stage) script() []scene {
 	database := "one database"
 	if own(s.venue) {
@@ -41,7 +42,8 @@ type scene struct {
 	play  func(context.Context) error
 }
 
-// play runs the script.
+// play runs the script up to the first error: a step that does not come to its end leaves no state
+// in which the next one could begin.
 func (s *stage) play(ctx context.Context) error {
 	scenes := s.script()
 	for i, scene := range scenes {
@@ -55,6 +57,7 @@ func (s *stage) play(ctx context.Context) error {
 	return nil
 }
 
+// begin starts the members. On a database of the user's it first says which tables are new there.
 func (s *stage) begin(ctx context.Context) error {
 	if !own(s.venue) {
 		s.tell("created tables %s… in %s", s.venue.Prefix, s.venue)
@@ -69,7 +72,8 @@ func (s *stage) begin(ctx context.Context) error {
 	})
 }
 
-// leader waits until somebody has led for a while.
+// leader waits until somebody has led for a while: long enough for the viewer to see it, and for
+// the verdict to have entries of the term.
 func (s *stage) leader(ctx context.Context) (sighted, error) {
 	err := s.until(ctx, "a leader has written some entries", func() bool {
 		return !s.reign.over && s.reign.entries >= enough && time.Since(s.changed) >= settling
@@ -84,8 +88,8 @@ func (s *stage) succession(ctx context.Context, r sighted) error {
 	})
 }
 
-// cued has the leader do what c says for the term it leads in, and writes it
-// down. A leader that loses its leadership just then is followed by another try.
+// cued has the leader do what c says for the term that it leads in, and writes it down. A leader
+// that loses its leadership just then declines, and the next leader is asked.
 func (s *stage) cued(ctx context.Context, w arena.What, choose func(sighted) (arena.Cue, error)) error {
 	for {
 		r, err := s.leader(ctx)
@@ -97,6 +101,7 @@ func (s *stage) cued(ctx context.Context, w arena.What, choose func(sighted) (ar
 			return err
 		}
 		c.Term = r.term
+		// The moment is that of the cue, and not of the answer: the leader acts in between.
 		asked := arena.Now()
 		done, err := s.ask(ctx, r.seat, c)
 		if err != nil {
@@ -131,7 +136,8 @@ func (s *stage) transfer(ctx context.Context) error {
 	})
 }
 
-// bystander is the member beside the leader that has led least.
+// bystander is the member beside the leader that has written least: over a run as many members as
+// possible get to lead.
 func (s *stage) bystander(r sighted) (*seat, error) {
 	var least *seat
 	for _, seat := range s.seats {
@@ -145,7 +151,8 @@ func (s *stage) bystander(r sighted) (*seat, error) {
 	return least, nil
 }
 
-// linger waits until the leader has led for a while longer, or no more.
+// linger waits until the leader of r has led for a while longer, or leads no more. A cue that was
+// declined is not given again at once.
 func (s *stage) linger(ctx context.Context, r sighted) error {
 	since := time.Now()
 	return s.until(ctx, "the leader has written some more entries", func() bool {
@@ -154,16 +161,20 @@ func (s *stage) linger(ctx context.Context, r sighted) error {
 	})
 }
 
-// kill asks nobody: whoever leads is killed in the midst of its work.
+// kill asks nobody: whoever leads is killed in the midst of its work. Its transaction may have been
+// committed without a line in its log. The member is started again only when another one leads: the
+// step shows a take-over, and not a restart.
 func (s *stage) kill(ctx context.Context) error {
 	r, err := s.leader(ctx)
 	if err != nil {
 		return err
 	}
+	// doomed is set before the kill, because the end of the process may be heard at once.
 	r.seat.doomed = true
 	if err := r.seat.actor.Kill(); err != nil {
 		return err
 	}
+	// Kill has returned when the process has ended. From this moment on no line can come from it.
 	s.did(arena.Killed, 0, r, "")
 	s.tell("killed %s in term %d", r.seat.id, r.term)
 	if err := s.until(ctx, "the killed process has ended", func() bool { return r.seat.gone }); err != nil {
@@ -179,10 +190,9 @@ func (s *stage) kill(ctx context.Context) error {
 	return s.until(ctx, "the killed member has joined again", func() bool { return r.seat.joined })
 }
 
-// freeze stops a leader until somebody else leads, and wakes it. It is stopped
-// at the gate, because a process that is stopped within a write to SQLite holds
-// the lock of the whole file, and nobody could be elected. (On a server nobody
-// could before the guard timeout.)
+// freeze stops a leader until somebody else leads, and wakes it. It is stopped at the gate (see
+// gate), so that it holds no lock that would keep the others from electing. Where no process can be
+// stopped, the step is left out, and the stage's log says so to the verdict.
 func (s *stage) freeze(ctx context.Context) error {
 	if !arena.CanFreeze {
 		s.tell("skipped: this system cannot stop a process")
@@ -203,12 +213,16 @@ func (s *stage) freeze(ctx context.Context) error {
 	if err := s.succession(ctx, r); err != nil {
 		return err
 	}
+	// The next leader writes first. So a late write that is committed stands behind entries of a
+	// later term, and the verdict sees it.
 	if _, err := s.leader(ctx); err != nil {
 		return err
 	}
 	return s.wake(ctx, r)
 }
 
+// leaderAtGate returns a leader that holds its gate. A leader that declines has just lost its term:
+// then the next one is asked.
 func (s *stage) leaderAtGate(ctx context.Context) (sighted, error) {
 	for {
 		r, err := s.leader(ctx)
@@ -225,8 +239,9 @@ func (s *stage) leaderAtGate(ctx context.Context) (sighted, error) {
 	}
 }
 
-// wake lets a frozen leader go on, and waits until it has understood that it
-// leads no more.
+// wake lets a frozen leader go on, and waits until its writer has ended: it writes late a few
+// times, and then understands that it leads no more. That it is woken is written down before it is:
+// no late write may come before this moment.
 func (s *stage) wake(ctx context.Context, r sighted) error {
 	before := r.seat.refused
 	s.did(arena.Thawed, 0, r, "")
@@ -235,6 +250,7 @@ func (s *stage) wake(ctx context.Context, r sighted) error {
 	}
 	r.seat.frozen = false
 	s.tell("woke %s, which still believes in term %d", r.seat.id, r.term)
+	// The cue names no term: the member is not to decline because its own is over.
 	if _, err := s.ask(ctx, r.seat, arena.Cue{Verb: cueOpen}); err != nil {
 		return err
 	}
@@ -246,7 +262,8 @@ func (s *stage) wake(ctx context.Context, r sighted) error {
 	return nil
 }
 
-// goOn shows that everybody is well: one leads, and the others know it.
+// goOn shows that everybody is well: one leads, and the others know it. The member that was frozen
+// is among them: it goes on as a follower.
 func (s *stage) goOn(ctx context.Context) error {
 	agreed := func() bool {
 		return !s.reign.over && !slices.ContainsFunc(s.seats, func(seat *seat) bool {

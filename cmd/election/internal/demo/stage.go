@@ -18,16 +18,17 @@ import (
 // a member, by RunMember.
 const MemberCommand = "demo-member"
 
-// What the stage writes down besides: what it had a leader do, each with the term in
-// which that member led.
+// These lines of the stage's log tell what it had a leader do, with the term in which that member
+// led. The verdict looks for them.
 const (
 	resigned    arena.What = "resigned"
 	transferred arena.What = "transferred"
 	unfreezable arena.What = "unfreezable" // this system cannot stop a process
 )
 
-// stage runs the members' processes. One goroutine owns it: the script's steps
-// call until, which takes in what the members say while it waits.
+// stage runs the members' processes. One goroutine owns it: the script's steps call until, which
+// takes in what the members say while it waits. What they say moves the script on and is shown. It
+// is no evidence.
 type stage struct {
 	dir       string
 	venue     arena.Venue
@@ -79,7 +80,8 @@ type message struct {
 	ended  bool
 }
 
-// enter starts the next process of a member.
+// enter starts the next process of a member. The process gets one end of a pipe as its standard
+// output; the other end is read by relay until the process has closed it.
 func (s *stage) enter(seat *seat) error {
 	next := arena.Process{Member: seat.id, Number: 1}
 	if seat.actor != nil {
@@ -89,6 +91,7 @@ func (s *stage) enter(seat *seat) error {
 	if err != nil {
 		return err
 	}
+	// The process has its own copy. If this one stayed open, relay would never read the end.
 	defer theirs.Close()
 	settings := arena.Settings{Dir: s.dir, Process: next, Venue: s.venue, Unguarded: s.unguarded}
 	a, err := arena.Start(settings, theirs, MemberCommand)
@@ -101,23 +104,26 @@ func (s *stage) enter(seat *seat) error {
 	return nil
 }
 
-// relay passes on what a process says, and then its end, to messages, which must be
-// received from until then.
+// relay passes on what a process says, and then its end, to messages, which must be received from
+// until then.
 func (s *stage) relay(a *arena.Actor, stdout *os.File) {
 	defer stdout.Close()
 	for reports := json.NewDecoder(stdout); ; {
 		var r report
 		if reports.Decode(&r) != nil {
-			break // the process has ended, or talks nonsense: its standard error says more
+			// The process has ended, or talks nonsense: its standard error says more.
+			break
 		}
 		s.messages <- message{from: a, report: r}
 	}
+	// A process that talks on must not block on a full pipe, or it would not end.
 	_, _ = io.Copy(io.Discard, stdout)
 	<-a.Ended()
 	s.messages <- message{from: a, ended: true}
 }
 
-// until waits for a condition, and meanwhile takes in what happens.
+// until waits for a condition, and meanwhile takes in what happens. If ctx ends first, the error
+// says what was waited for, and the cause.
 func (s *stage) until(ctx context.Context, wish string, fulfilled func() bool) error {
 	for !fulfilled() {
 		select {
@@ -148,10 +154,13 @@ func (s *stage) hear(m message) error {
 	return nil
 }
 
+// hearEnd takes in the end of a process. It is an error unless the stage has killed the process, or
+// has dismissed it and it left without one. The error quotes the last words on its standard error.
 func (s *stage) hearEnd(seat *seat, m message) error {
 	seat.gone, seat.joined = true, false
 	err := m.from.Err()
 	switch {
+	// The log of a killed process may end anywhere, and its status is that of a signal.
 	case seat.doomed:
 		return nil
 	case err == nil && s.ending:
@@ -162,12 +171,15 @@ func (s *stage) hearEnd(seat *seat, m message) error {
 	return fmt.Errorf("process %s ended unexpectedly: %w\n%s", m.from, err, m.from.LastWords())
 }
 
+// hearLine takes in a line of a member's log, as the member repeats it. A line may be late: a
+// member that was frozen reports the end of its reign when another one leads already.
 func (s *stage) hearLine(seat *seat, l arena.Line) {
 	switch l.What {
 	case arena.Joined:
 		seat.joined = true
 		s.tell("%s has joined", l.Member)
 	case arena.Entered:
+		// An earlier reign may be heard of late; it does not replace the newest one.
 		if l.Term > s.reign.term {
 			s.reign = sighted{seat: seat, term: l.Term}
 			s.changed = time.Now()
@@ -183,6 +195,7 @@ func (s *stage) hearLine(seat *seat, l arena.Line) {
 			s.reign.entries++
 		}
 	case arena.Refused:
+		// Only the first refusal is told: a woken leader is refused many writes.
 		if seat.refused++; seat.refused == 1 {
 			s.tell("%s was refused a write in term %d", l.Member, l.Term)
 		}
@@ -197,7 +210,8 @@ func (s *stage) hearLine(seat *seat, l arena.Line) {
 	}
 }
 
-// end takes in that nobody leads in a term any more.
+// end takes in that nobody leads in a term any more. A process that was killed or frozen does not
+// say so itself.
 func (s *stage) end(term uint64) {
 	if s.reign.term == term && !s.reign.over {
 		s.reign.over = true
@@ -232,7 +246,8 @@ func (s *stage) ask(ctx context.Context, seat *seat, c arena.Cue) (bool, error) 
 	return true, nil
 }
 
-// did writes down what the stage has done to a leader: at a moment, or just now.
+// did writes down what the stage has done to a leader: at a moment of arena.Now, or just now if at
+// is 0.
 func (s *stage) did(w arena.What, at int64, r sighted, to string) {
 	l := arena.Line{What: w, At: at, Term: r.term, To: to}
 	if r.seat != nil {
@@ -246,8 +261,8 @@ func (s *stage) tell(format string, arguments ...any) {
 	s.view.tell(time.Since(s.began), fmt.Sprintf(format, arguments...))
 }
 
-// curtain ends all processes: they are asked to leave, and those that do not are
-// killed. It returns when the last one has ended.
+// curtain ends all processes: they are asked to leave, and those that do not are killed. It returns
+// when the last one has ended. It has a time of its own, because the ctx of the run may have ended.
 func (s *stage) curtain() error {
 	s.ending = true
 	for _, seat := range s.seats {
@@ -255,6 +270,8 @@ func (s *stage) curtain() error {
 			continue
 		}
 		if seat.frozen {
+			// A frozen process cannot notice that it is dismissed. If it cannot be thawed, it is
+			// killed below.
 			_ = seat.actor.Thaw()
 		}
 		seat.actor.Dismiss()
@@ -306,6 +323,7 @@ func (s *stage) board() board {
 		}
 		if seat.status.State == election.StateLeader && !seat.gone {
 			r.term = seat.status.Term
+			// Between two reports the stage counts the trust down itself.
 			r.trust = max(0, seat.status.TrustLeft-time.Since(seat.heard))
 		}
 		if !seat.gone && !seat.frozen {

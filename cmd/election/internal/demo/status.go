@@ -33,8 +33,8 @@ type reporter struct {
 
 func newReporter(w io.Writer) *reporter { return &reporter{out: json.NewEncoder(w)} }
 
-// send drops the report if the stage is gone: the closed standard input is
-// what tells a member to end.
+// send drops the report if the stage is gone: the closed standard input is what tells a member to
+// end.
 func (r *reporter) send(rep report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// terminalSize returns the width and height of the console that file is, and
-// whether it is one that can be drawn on.
+// terminalSize returns the width and height of the console that file is, and whether it can be
+// drawn on. It switches the escape sequences on, which older consoles do not know.
 func terminalSize(file *os.File) (width, height int, ok bool) {
 	console := windows.Handle(file.Fd())
 	var mode uint32

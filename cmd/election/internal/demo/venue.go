@@ -11,13 +11,13 @@ import (
 	"github.com/sqlelect/election/internal/arena"
 )
 
-// ownFile is the venue of a run that was given no database.
+// ownFile is the venue of a run that was given no database. The file goes with the run's directory.
 func ownFile(dir string) arena.Venue {
 	return arena.Venue{DSN: "sqlite:" + filepath.Join(dir, "demo.db")}
 }
 
-// guestIn is the venue in a database that was there before, with names that
-// nobody else has.
+// guestIn is the venue in a database that was there before, with names that nobody else has: the
+// run may drop these tables without looking.
 func guestIn(dsn string) arena.Venue {
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails

@@ -21,8 +21,8 @@ type verdict struct {
 	lateRefusals int // writes of woken leaders that the guard turned down
 }
 
-// judge weighs a history, and puts what the script did before and behind what holds
-// in every arena.
+// judge weighs a history: first what the script did, then what holds in every arena, and last what
+// a woken leader wrote.
 func judge(h arena.History) verdict {
 	v := verdict{Verdict: arena.Judge(h, lease)}
 	everywhere := v.Promises
@@ -33,16 +33,18 @@ func judge(h arena.History) verdict {
 	return v
 }
 
-// did returns when the stage did something to a leader.
+// did returns the lines in which the stage says that it did something to a leader.
 func did(h arena.History, w arena.What) []arena.Line {
 	return slices.DeleteFunc(slices.Clone(h.Stage), func(l arena.Line) bool { return l.What != w })
 }
 
-// judgeHandovers measures what the stage brought about each time.
+// judgeHandovers measures what the stage brought about each time. A step that is missing breaks the
+// promise too: what was not tested did not hold.
 func (v *verdict) judgeHandovers(h arena.History) {
 	var broken []string
 	for _, w := range []arena.What{resigned, transferred, arena.Killed, arena.Frozen} {
 		done := did(h, w)
+		// Only a freeze may be missing, on a system that cannot stop a process.
 		if len(done) == 0 && !(w == arena.Frozen && len(did(h, unfreezable)) > 0) {
 			broken = append(broken, fmt.Sprintf("no leader was %s", w))
 		}
@@ -66,7 +68,9 @@ type handover struct {
 	took     time.Duration // old callback's exit, kill or freeze to the new callback's start
 }
 
-// passage finds the reign that was ended and the one that followed it.
+// passage finds the reign that was ended and the one that followed it, which is that of the next
+// higher term. It is an error if there is none, or if the leader that was to go was followed by
+// itself.
 func passage(cue arena.Line, reigns []arena.Reign) (handover, error) {
 	from := slices.IndexFunc(reigns, func(r arena.Reign) bool { return r.Process == cue.Process() && r.Term == cue.Term })
 	if from < 0 {
@@ -81,15 +85,17 @@ func passage(cue arena.Line, reigns []arena.Reign) (handover, error) {
 	switch {
 	case next == nil:
 		return handover{}, fmt.Errorf("nobody led after %s was %s in term %d", cue.Process(), cue.What, cue.Term)
-	case next.Member == cue.Member && cue.What != transferred: // a nomination is a hint
+	// After a transfer the same member may lead again: a nomination is a hint.
+	case next.Member == cue.Member && cue.What != transferred:
 		return handover{}, fmt.Errorf("%s was %s in term %d, and led on in term %d", cue.Process(), cue.What, cue.Term, next.Term)
 	}
 	took := time.Duration(next.From - reigns[from].Cut)
 	return handover{cue: cue, heir: next.Member, heirTerm: next.Term, took: took}, nil
 }
 
-// judgeWoken holds every frozen leader to what it did once it was woken: each of
-// its writes must have been turned down, and there must have been some.
+// judgeWoken holds every frozen leader to what it did once it was woken: each of its writes must
+// have been turned down, and there must have been some. It must have been woken after another reign
+// had begun, or its writes were not late.
 func (v *verdict) judgeWoken(h arena.History) {
 	if len(did(h, unfreezable)) > 0 {
 		v.Add(wokenHeld+" (not tested: this system cannot stop a process)", nil)
@@ -115,7 +121,8 @@ func (v *verdict) judgeWoken(h arena.History) {
 	v.Add(wokenHeld, broken)
 }
 
-// lateWrites returns what became of a woken leader's writes in its old term.
+// lateWrites returns what became of a woken leader's writes in its old term. A write of unknown
+// outcome counts as written.
 func (v *verdict) lateWrites(thaw arena.Line) (turnedDown int, written []string) {
 	for token, a := range v.Attempts {
 		if a.Process != thaw.Process() || a.Term != thaw.Term || a.To < thaw.At {

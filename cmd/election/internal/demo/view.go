@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// view shows a run to whoever watches it.
+// view shows a run to whoever watches it. It gets what the stage has heard, and decides nothing.
 type view interface {
 	scene(title string)                      // a step of the script begins
 	tell(elapsed time.Duration, fact string) // something has happened
@@ -20,7 +20,7 @@ type board struct {
 	elapsed time.Duration
 	step    string        // "" when the script is over
 	leader  string        // "" when nobody leads
-	steady  time.Duration // since when that is so
+	steady  time.Duration // for how long that is so
 	rows    []row
 	entries int
 	term    uint64 // the newest one heard of
@@ -38,7 +38,8 @@ type row struct {
 	refused int
 }
 
-// newView draws on a terminal and prints lines on anything else.
+// newView draws on a terminal and prints lines on anything else, such as a file or a pipe. NO_COLOR
+// takes the colours away, as in other programs.
 func newView(out io.Writer) view {
 	file, ok := out.(*os.File)
 	if !ok {
@@ -60,6 +61,7 @@ func (v lines) tell(elapsed time.Duration, fact string) {
 	fmt.Fprintf(v.out, "%s\n", timed(elapsed, fact))
 }
 
+// draw and close print nothing: a board several times a second would bury the events.
 func (lines) draw(board) {}
 
 func (lines) close(board) {}
