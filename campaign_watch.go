@@ -83,7 +83,7 @@ func (c *campaign) changed() {
 	}
 }
 
-// turnLength is about how long a look and an acquisition take.
+// staggerStep is about how long a look and an acquisition take.
 const staggerStep = 2 * time.Millisecond
 
 // staggerDelay is how long this member waits before it looks, when a wake-up reaches all members at

@@ -35,7 +35,7 @@ type MemberStorage interface {
 }
 
 // Storage keeps the record of one election. SQLStorage and ORMStorage implement it. Package
-// storagetest checks an implementation against every sentence of this contract.
+// storagetest checks an implementation against this contract.
 //
 // A wrapper that embeds a *SQLStorage or *ORMStorage has their abilities (MemberStorage, Watcher)
 // too. Members call the methods that it does not override past it: a change of leader goes through

@@ -192,6 +192,7 @@ func TestPlantedTables(t *testing.T) {
 		}{
 			{"", "older", "CREATE TABLE election " + older, doctor.Warning, "election, slot"},
 			{"", "foreign", "CREATE TABLE election (x integer)", doctor.Failure, "lacks id"},
+			{"", "no identity", "CREATE TABLE election (record text, version integer, election integer, slot integer)", doctor.Failure, "lacks id, leader_id"},
 			{"mysql", "myisam", "CREATE TABLE election " + older + " ENGINE=MyISAM", doctor.Failure, "InnoDB"},
 			{"mysql", "view", "CREATE VIEW election AS SELECT 1 AS id, '' AS leader_id, '' AS record, 1 AS version", doctor.Failure, "InnoDB"},
 			{"postgres", "unlogged", "CREATE UNLOGGED TABLE election " + older, doctor.Failure, "unlogged"},

@@ -46,8 +46,6 @@ func cases() []testCase {
 //   - a label with markup, and one whose key is empty
 //   - nanoseconds in times and leases, and a negative lease
 //   - a checksum of 64 bits, of which a float64 would lose digits
-//
-// Of the record's stored fields only FloorLease is not set.
 func full() *election.Record {
 	renewed := time.Date(2031, 2, 3, 4, 5, 6, 123456789, time.UTC)
 	return &election.Record{
@@ -62,9 +60,10 @@ func full() *election.Record {
 			},
 			{ID: "erbe", LeaseDuration: -1, RenewTime: renewed.Add(time.Nanosecond), Nonce: "n2"},
 		},
-		TermFloor: 12,
-		Roster:    1<<63 + 5,
-		History:   "n0",
+		TermFloor:  12,
+		FloorLease: 10*time.Second + 1,
+		Roster:     1<<63 + 5,
+		History:    "n0",
 	}
 }
 

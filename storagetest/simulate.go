@@ -29,8 +29,9 @@ type Faults struct {
 // that storage has; what a Watcher tells passes without faults. The faults are drawn from seed in
 // the order of the calls. An old record is one that was read through the returned Storage before.
 //
-// Delays are slept for: use it in a testing/synctest bubble. A write that strays may be applied up
-// to Delay + Stall after its call has returned, and its goroutine ends up to a Delay later.
+// Delays are slept for: use it in a testing/synctest bubble. A write that is applied late may be
+// applied up to Delay + Stall after its call has returned, and its goroutine ends up to a Delay
+// later.
 func WithFaults(storage election.Storage, faults Faults, seed uint64) election.Storage {
 	return sim.NewFaulty(storage, sim.Faults(faults), seed)
 }

@@ -61,7 +61,7 @@ type Database struct {
 	mu    sync.Mutex
 	rows  Rows
 	now   *election.Record // rows, merged
-	past  []pastRows // the latest last; the last depth of them count
+	past  []pastRows       // the latest last; the last depth of them count
 	depth int
 	locks locks
 	// restarts counts how often the rows were replaced behind the transactions' back: those that

@@ -33,7 +33,7 @@ type judge struct {
 	history uint64 // grows when the database forgets something
 	lostAt  time.Time
 	kept    int64               // the version to which it went back
-	highest uint64 // the highest term acquired in this history
+	highest uint64              // the highest term acquired in this history
 	undone  bool                // the record was overwritten by a write of an earlier history
 	entered map[[2]uint64]bool  // by history and term: a callback was started
 	written map[[2]uint64]int64 // by history and term: the version of the acquisition

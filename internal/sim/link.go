@@ -21,7 +21,7 @@ var (
 // fate is what becomes of one call. Its times are the world's, and not by a member's clocks.
 type fate struct {
 	before, after  time.Duration // under way to the storage, and back
-	age            int // how many versions old the record is that a read returns
+	age            int           // how many versions old the record is that a read returns
 	lag            time.Duration // how long ago that record was replaced, at most; 0: no limit
 	refused, lost  bool
 	stalled, stray bool // under way for long; applied even if nobody waits any more
@@ -34,7 +34,7 @@ type fates struct {
 	dice   *rand.Rand
 	faults Faults
 	cutTo  time.Time // until then no call gets through
-	hole   bool // until then calls are swallowed, instead of refused
+	hole   bool      // until then calls are swallowed, instead of refused
 }
 
 func (f *fates) draw() fate {

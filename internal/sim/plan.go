@@ -35,7 +35,7 @@ type plan struct {
 type Faults struct {
 	Delay         time.Duration // a call takes up to this on each way, most a small part of it
 	Stale         float64       // share of the reads that return an old record
-	Age           int // how old such a record is at most, in versions
+	Age           int           // how old such a record is at most, in versions
 	Lag           time.Duration // how long ago such a record was replaced, at most; 0: no limit
 	Refused       float64       // share of the calls that fail, and do nothing
 	Lost          float64       // share of the calls that do their work, and then fail

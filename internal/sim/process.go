@@ -43,7 +43,7 @@ type process struct {
 // behaviour is what one callback does. Its times are the world's.
 type behaviour struct {
 	quits  time.Duration // how long it works before it returns; 0: until its ctx ends
-	fails  bool // it returns an error then
+	fails  bool          // it returns an error then
 	resign bool          // resigns from inside when it would quit
 	stop   time.Duration // how long it takes to return once its ctx has ended
 	ghost  time.Duration // how long after its end something that it started writes; 0: nothing
