@@ -57,13 +57,18 @@ type Config struct {
 	//
 	// When the leadership ends, ctx ends. Its cause (context.Cause) is one of this package's
 	// errors, such as ErrLeaseExpired, or the cause of RunElection's ctx. The callback must then
-	// return promptly, within StopTimeout. A callback that returns earlier, with or without an
-	// error, gives the leadership up. Its error is only reported, as the Err of
-	// EventCallbackReturn.
+	// return promptly: after a lost lease within LeaseDuration - RenewDeadline (2s by default), or
+	// another member's callback may run beside it. On every other path this member goes on
+	// renewing until the callback has returned.
+	//
+	// A callback that returns earlier gives the leadership up. This member then does not campaign
+	// for two RenewIntervals, doubled with each short reign in a row, up to LeaseDuration. An
+	// error makes no difference to that: it is only reported, as the Err of EventCallbackReturn.
 	LeaderCallback func(ctx context.Context) error
 
 	// LeaseDuration is how long the other members leave a silent leader alone.
-	// Default 10s, at most 24h.
+	// Default 10s, at most 24h. The other defaults do not follow it: set all three durations
+	// together, such as 5s, 1s and 4s. None of them may be negative.
 	LeaseDuration time.Duration
 	// RenewInterval is the time between two renewals, and between two reads of the record. Default
 	// 2s. It must be shorter than RenewDeadline, by at least 3 ms.
@@ -75,8 +80,9 @@ type Config struct {
 	// ExitOnRenewFail makes RunElection return an error when a leader loses its lease. Otherwise
 	// the member goes on as a follower.
 	ExitOnRenewFail bool
-	// StopTimeout is how long a callback may take to return, counted from the end of its ctx. A
-	// callback that takes longer is an overrun (see StateOverrun). Default: LeaseDuration.
+	// StopTimeout is when a callback that has not returned is an overrun (see StateOverrun),
+	// counted from the end of its ctx. This member then lets its lease lapse. Default:
+	// LeaseDuration. After a lost lease a callback has less time, see LeaderCallback.
 	StopTimeout time.Duration
 
 	// Labels are stored in the member's entry, for routing. All keys and values together have at

@@ -9,9 +9,9 @@
 // most one leader, and at most one LeaderCallback is started.
 //
 // A guarded transaction (TxnWithLeaderLock) commits only if the database records its member as the
-// leader at the moment of the commit. If its ctx descends from a callback's ctx, the recorded term
-// must be the callback's. No clock, pause or partition can break this, and no failover that keeps
-// acknowledged commits.
+// leader at the moment of the commit. If its ctx descends from the ctx of a callback of the same
+// election, the recorded term must be the callback's. No clock, pause or partition can break this,
+// and no failover that keeps acknowledged commits.
 //
 // Under the assumption below, no member's LeaderCallback starts before the previous leader's
 // LeaderCallback has returned.

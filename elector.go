@@ -84,15 +84,16 @@ type Elector interface {
 	// heir acquires when it next reads the record. TransferLeader waits as ResignLeader does, and
 	// the callback's ctx ends with ErrTransferred. Nil means that the leadership was given up, not
 	// that the heir has acquired. If memberID is the leader itself, TransferLeader returns nil and
-	// changes nothing.
+	// changes nothing. This member does not campaign for two RenewIntervals afterwards, whatever
+	// becomes of the heir.
 	//
 	// A leader that has just taken over first waits for its read of all members. If ctx ends
 	// meanwhile, nothing is changed.
 	//
-	// Errors: those of ResignLeader; one wrapping ErrNotLeader on a member that does not lead, or
-	// that is giving the leadership up already and not to memberID; one wrapping ErrUnknownMember,
-	// when memberID is empty or names a member that is absent, expired or declines. After
-	// ErrUnknownMember the leadership goes on.
+	// Errors: those of ResignLeader; one wrapping ErrNotLeader on a member that does not lead (also
+	// before and after RunElection), or that is giving the leadership up already and not to
+	// memberID; one wrapping ErrUnknownMember, when memberID is empty or names a member that is
+	// absent, expired or declines. After ErrUnknownMember the leadership goes on.
 	TransferLeader(ctx context.Context, memberID string) error
 
 	// Observe returns a channel that holds the current Leadership first, then each change. A slow

@@ -38,7 +38,8 @@ var (
 // Errors of RunElection, ResignLeader and TransferLeader.
 var (
 	// ErrDuplicateMember means that another live process runs with the same ID. The other process
-	// may be a copy of this one, such as a snapshot of its machine that was resumed beside it.
+	// may be a copy of this one, such as a snapshot of its machine that was resumed beside it. It
+	// is found after a LeaseDuration at the earliest, in which this member does not lead.
 	ErrDuplicateMember = errors.New("election: another live process has the same member ID")
 	// ErrCallbackOverrun means that a LeaderCallback did not return within
 	// StopTimeout after its ctx ended. It may still be running.

@@ -5,7 +5,6 @@ package election_test
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -34,8 +33,8 @@ func serve(db *sql.DB, replica string) error {
 		LeaderCallback: func(ctx context.Context) error { // runs while this replica leads, then ctx ends
 			for ctx.Err() == nil {
 				err := storage.TxnWithLeaderLock(ctx, replica, billNextCustomer) // commits only while it leads
-				if err != nil {
-					return err // this replica gives the leadership up, and campaigns again a little later
+				if err != nil && !election.IsRetryable(err) {
+					return err // this replica gives the leadership up, and campaigns again two polls later
 				}
 			}
 			return nil
@@ -44,14 +43,19 @@ func serve(db *sql.DB, replica string) error {
 	if err != nil {
 		return err
 	}
-	return elector.RunElection(ctx) // until SIGTERM: then it hands the leadership over and returns ctx.Err()
+	err = elector.RunElection(ctx) // until SIGTERM: then it hands the leadership over
+	if err == context.Canceled {   // it stopped as it was asked to
+		return nil
+	}
+	return err
 }
 
 // embed ends
 
 var billed int
 
-// billNextCustomer does its work on the transaction that it is given.
+// billNextCustomer does its work on the transaction that it is given. A service's own would wait
+// here, or in the loop above, while no customer is due.
 func billNextCustomer(tx *sql.Tx) error {
 	if billed++; billed == 3 {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM) // the replica is asked to stop
@@ -72,11 +76,11 @@ func Example_embed() {
 		panic(err)
 	}
 	err = serve(db, "replica-1")
-	fmt.Println("stopped by a signal:", errors.Is(err, context.Canceled))
+	fmt.Println("stopped by a signal:", err)
 	var bills int
 	_ = db.QueryRow(`SELECT count(*) FROM bills`).Scan(&bills)
 	fmt.Println("billed before:", bills >= 2)
 	// Output:
-	// stopped by a signal: true
+	// stopped by a signal: <nil>
 	// billed before: true
 }

@@ -3,6 +3,7 @@ package election_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/sqlelect/election"
 )
@@ -19,7 +20,7 @@ func ExampleNewObserver() {
 	ended := make(chan error)
 	go func() { ended <- replica.RunElection(ctx) }()
 
-	gateway, _ := election.NewObserver(storage, election.ObserverConfig{PollInterval: 1e6})
+	gateway, _ := election.NewObserver(storage, election.ObserverConfig{PollInterval: time.Millisecond})
 	go func() { ended <- gateway.Run(ctx) }()
 	for now := range gateway.Observe(ctx) {
 		if now.Leader != nil {

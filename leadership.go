@@ -58,8 +58,9 @@ func LeadershipFromContext(ctx context.Context) (Leadership, bool) {
 // behalf outside the callback, such as a request handler: under the child, TxnWithLeaderLock
 // commits only in l's term. Take l from LeadershipFromContext, Observe or Status.
 //
-// A Leadership built by hand holds for every storage. A Leadership without a Leader refuses every
-// guarded transaction. The entry that l.Leader points to is copied.
+// A Leadership built by hand (Term and Leader.ID) counts on whichever storage the transaction runs.
+// Under a Leadership without a Leader, every guarded transaction returns ErrNotLeader. The entry
+// that l.Leader points to is copied.
 func ContextWithLeadership(ctx context.Context, l Leadership) context.Context {
 	l.Leader = l.Leader.Clone()
 	ctx = context.WithValue(ctx, leadershipKey{scope: l.scope}, l)

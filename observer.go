@@ -23,8 +23,9 @@ type ObserverConfig struct {
 	OnEvent func(Event)
 }
 
-// Observer watches an election without taking part: it writes nothing. All
-// methods are safe for concurrent use.
+// Observer watches an election without taking part. It writes nothing: the right to SELECT is
+// enough once the table exists. It polls, and uses no wake-ups: it sees a change up to a
+// PollInterval later, and may miss a short reign. All methods are safe for concurrent use.
 type Observer interface {
 	// Run watches until ctx ends, and returns ctx.Err(). It blocks. A storage error is reported as
 	// an event, and the next poll tries again. When Run is called a second time, it returns an

@@ -44,16 +44,21 @@ func IsRetryable(err error) bool {
 }
 
 // TxnWithLeaderLock runs fn in a transaction that commits only if leaderID is the recorded leader
-// at the moment of COMMIT. If ctx descends from a LeaderCallback's ctx, or from
-// ContextWithLeadership, it commits only in the term that ctx carries. An empty leaderID never
-// leads.
+// of this storage's election at the moment of COMMIT. LeaderID is the caller's own Config.ID, and
+// never another member's: whoever passes the ID of GetLeader passes the guard. An empty leaderID
+// never leads.
+//
+// If ctx descends from the ctx of a LeaderCallback of this election, or from ContextWithLeadership,
+// the transaction commits only in the term that ctx carries. Otherwise any term will do: also under
+// the ctx of another election's callback.
 //
 // Fn runs at most once, and writes through tx. TxnWithLeaderLock returns when fn has returned and
 // the transaction has ended. Nothing is committed if
 //
 //   - fn returns an error, which is returned as it is, or panics;
 //   - leaderID does not lead, or not in that term: ErrNotLeader;
-//   - ctx ends, or the guard timeout passes, before COMMIT is sent: ctx's error. The transaction is rolled
+//   - ctx ends, or the guard timeout passes, before COMMIT is sent: ctx's error and its cause (in a
+//     callback the reason why the leadership ended, not ErrNotLeader). The transaction is rolled
 //     back at once, even while fn runs. A running statement is waited for, unless its own ctx ends it;
 //   - another transaction is in conflict with this one: an error for which IsRetryable is true;
 //   - fn, or the database under a statement whose error fn ignored, has ended tx: ErrTxnEnded, if fn

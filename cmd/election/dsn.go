@@ -20,13 +20,13 @@ const dsnUsage = `  --dsn DSN        the database, one of
                      mysql://user:password@host:port/database
                      postgres://user:password@host:port/database
                      sqlite:path/to/file.db
+                     file:path/to/file.db?parameters of the SQLite driver
                    and for a server behind a Unix socket
                      mysql://user@/database?socket=/path/of/socket
                      postgres://user@/database?host=/directory/of/socket
-                   A server's takes parameters of the driver after a question mark,
-                   and so does file:path/to/file.db. Everybody
-                   on this machine can read it in the process list: a DSN with a
-                   password belongs into the variable or a file
+                   A server's takes parameters of the driver after a question mark.
+                   Everybody on this machine can read it in the process list: a DSN
+                   with a password belongs into the variable or a file
   --dsn-file FILE  a file that holds the DSN; - for standard input
 
 Without either flag, the environment variable ELECTION_DSN names the database.
