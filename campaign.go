@@ -16,12 +16,14 @@ import (
 //
 // A round goes down this path:
 //
-//	startRound        campaign_round.go      the record is read
-//	handleRecord      campaign_round.go      what it means: observation, participant
-//	startWrite        campaign_round.go      what to write: participant.plan
-//	handleAcknowledged campaign_round.go     what an acknowledged write changes
-//	begin             campaign_reign.go      an acquisition begins a leadership
-//	scheduleNext      campaign_schedule.go   when to look again
+//	startRound          campaign_round.go      the record is read
+//	handleReply         campaign_round.go      which of the following takes the reply in
+//	handleRecord        campaign_round.go      what it means: observation, participant
+//	startWrite          campaign_round.go      what to write: participant.plan
+//	handleAcknowledged  campaign_round.go      what an acknowledged write changes
+//	begin               campaign_reign.go      an acquisition begins a leadership
+//	finishRound         campaign_members.go    then perhaps a look at all members
+//	endRoundAsDue       campaign_schedule.go   when to look again
 type campaign struct {
 	*elector
 	clock  clock.Clock
@@ -31,17 +33,17 @@ type campaign struct {
 	self   participant
 
 	call    *call    // under way, or nil
-	round   *call    // the Get of the round that call belongs to
 	reign   *reign   // nil: no callback runs
 	release *release // after a reign, until the record no longer names it
 
+	roundGiveUp      time.Duration // when the round under way is given up
 	schedule         schedule
 	answers          answers
 	shutdown         shutdown
 	woken            chan struct{} // receives when the storage says that the record changed
 	waitingTransfers []request     // wait for this reign's first look at all members
 	removalPending   bool          // expired rows were seen; there was no time to remove them
-	shortReigns      int           // reigns in a row that the callback ended early
+	shortReigns      int           // reigns in a row that the callback ended early, each but the first within a lease
 	copyFound        *atomic.Bool  // a copy of this process was found; shared with its reigns
 
 	shown     view // the last view made of what was seen

@@ -7,7 +7,7 @@ import (
 // finishRound ends the round. If there is time before the next one, it starts an optional call: the
 // removal of expired member rows that the last look had no time for, or a look at all member rows.
 func (c *campaign) finishRound(now clock.Instant) {
-	c.scheduleNext(now)
+	c.endRoundAsDue(now)
 	if c.schedule.next <= now.Mono || !c.self.keepsMemberRows || c.shutdown.begun || c.caller.busy() || c.removalPending && c.removeExpiredRows(now) {
 		return
 	}
@@ -46,7 +46,7 @@ func (c *campaign) removeExpiredRows(now clock.Instant) bool {
 // waited for that call (see roundDueAt) and comes now.
 func (c *campaign) scheduleAfterOptional(now clock.Instant) (overdue bool) {
 	overdue = c.schedule.renewalOnly && now.Mono >= c.schedule.next
-	c.scheduleNext(now)
+	c.endRoundAsDue(now)
 	if overdue {
 		c.schedule.next, c.schedule.renewalOnly = now.Mono, true
 	}

@@ -10,10 +10,11 @@ import (
 	"github.com/sqlelect/election/internal/guard"
 )
 
-// A reign begins with an acknowledged acquisition. It ends in three steps, on every path:
+// A reign begins with an acknowledged acquisition. It ends in three steps; a callback that returns
+// by itself begins with the second one:
 //
 //  1. The callback's ctx is cancelled (endReign).
-//  2. The callback returns. The record goes on naming this member until then.
+//  2. The callback returns. Until then this member does not release.
 //  3. The leadership is released.
 
 // begin starts the reign that k acquired, and reports whether it did. It does not if this member no
@@ -45,7 +46,7 @@ func (c *campaign) begin(k *call, now clock.Instant) bool {
 func (c *campaign) extendTrust(k *call, now clock.Instant) {
 	r := c.reign
 	next := k.write.record
-	if r == nil || r.cause != nil || next == nil || !c.self.namesThisReign(next) || next.Term != r.term {
+	if r == nil || r.cause != nil || next == nil || !c.self.namesThisProcess(next) || next.Term != r.term {
 		return
 	}
 	if r.trust.left(now) <= 0 {

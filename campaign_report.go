@@ -42,7 +42,7 @@ func (c *campaign) report(now clock.Instant, e Event) {
 // noteRecord reports what rec, which was just taken in, has changed. The reign seen before it is
 // id's, in term. A release ends when the record no longer names its reign.
 func (c *campaign) noteRecord(rec *Record, id string, term uint64, now clock.Instant) {
-	if c.release != nil && !(c.self.namesThisReign(rec) && rec.Term == c.release.term) {
+	if c.release != nil && !(c.self.namesThisProcess(rec) && rec.Term == c.release.term) {
 		c.endRelease()
 	}
 	if rec.LeaderID != id || rec.Term != term {

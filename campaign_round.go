@@ -27,12 +27,12 @@ func (c *campaign) startRound(now clock.Instant) {
 		c.caller.batchWait = c.cfg.RenewInterval / 20
 	}
 	if rec := c.recordForRelease(now); rec != nil {
-		c.round = &call{giveUp: now.Mono + c.caller.roundTime()}
+		c.roundGiveUp = now.Mono + c.caller.roundTime()
 		c.startWrite(rec, now)
 		return
 	}
 	c.call = c.caller.get(now)
-	c.round = c.call
+	c.roundGiveUp = c.call.giveUp
 }
 
 // recordForRelease returns the last record seen, for a first release without another read. It
@@ -41,7 +41,7 @@ func (c *campaign) startRound(now clock.Instant) {
 func (c *campaign) recordForRelease(now clock.Instant) *Record {
 	rec := c.self.newest
 	if c.release == nil || c.release.tried || c.reign != nil || rec == nil || c.self.needsOwnRow() || c.answers.old > 0 ||
-		!c.self.namesThisReign(rec) || rec.Term != c.release.term || now.Mono > c.answers.newestAt+c.caller.timeout/2 {
+		!c.self.namesThisProcess(rec) || rec.Term != c.release.term || now.Mono > c.answers.newestAt+c.caller.timeout/2 {
 		return nil
 	}
 	c.release.tried = true
@@ -70,13 +70,13 @@ func (c *campaign) handleReply(r reply, now clock.Instant) {
 	case k.kind == callGet:
 		c.caller.answered(k, now.Mono)
 		c.handleRecord(r.record, now)
-	case k.kind == callOwn:
+	case k.kind == callOwnRow:
 		c.handleOwnRow(k.base, r.members, now)
 	case k.kind == callUpdate:
 		c.handleAcknowledged(k, now)
-	case k.kind == callAll:
+	case k.kind == callMemberRows:
 		c.handleMemberRows(r, now)
-	default:
+	case k.kind == callRemoveRows:
 		c.scheduleAfterOptional(now)
 	}
 }
@@ -92,7 +92,7 @@ func (c *campaign) handleRecord(rec *Record, now clock.Instant) {
 		c.applyRecord(rec, now)
 	}
 	if c.self.needsOwnRow() {
-		c.call = c.caller.getOwnRow(c.clock.Read(), c.round, rec, c.cfg.ID)
+		c.call = c.caller.getOwnRow(c.clock.Read(), c.roundGiveUp, rec, c.cfg.ID)
 		return
 	}
 	c.startWrite(rec, now)
@@ -147,20 +147,20 @@ func (c *campaign) startWrite(rec *Record, now clock.Instant) {
 	case moveLeft:
 		c.shutdown.left = true
 		c.endRelease()
-		c.scheduleNext(now)
+		c.endRoundAsDue(now)
 	case moveExhausted:
 		c.handleFailure(now, fmt.Errorf("the record's term leaves no room for a higher one: highest seen is %d", c.self.highestTerm))
 	case moveDuplicate:
 		if !c.shutdown.begun {
 			c.report(now, Event{Kind: EventDuplicate})
 		}
-		c.scheduleNext(now)
+		c.endRoundAsDue(now)
 		c.shutdown.left = true // the entry is the other's
 		c.stop(now, fmt.Errorf("%w: %q", ErrDuplicateMember, c.cfg.ID), ErrDuplicateMember)
 	default:
 		c.self.noteProof(&w, rec)
 		c.caller.batchWait /= 10 // members that read in one statement write in one, too
-		c.call = c.caller.update(c.clock.Read(), c.round, rec, &w)
+		c.call = c.caller.update(c.clock.Read(), c.roundGiveUp, rec, &w)
 	}
 }
 

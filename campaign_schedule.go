@@ -24,15 +24,15 @@ func (s *schedule) by(at time.Duration) {
 	s.next, s.renewalOnly = min(s.next, at), false
 }
 
-// endsRound sets the moment of the next round.
-func (s *schedule) endsRound(next time.Duration) {
+// setNext sets the moment of the next round.
+func (s *schedule) setNext(next time.Duration) {
 	s.next, s.renewalOnly = next, false
 	if s.again {
 		s.again, s.next = false, 0
 	}
 }
 
-// wakeAt is the moment at which tick or startRound next has something to do.
+// wakeAt is the moment at which the loop next has something to do if nothing happens before.
 func (c *campaign) wakeAt(now clock.Instant) time.Duration {
 	at := c.roundDueAt()
 	if c.call != nil {
@@ -75,9 +75,9 @@ func (c *campaign) roundDueAt() time.Duration {
 // lease. Each member draws its own moment anew each time.
 const leaseEndSpread = 20 * time.Microsecond
 
-// scheduleNext ends the round. The next round begins when the own entry is due, or when the
+// endRoundAsDue ends the round. The next round begins when the own entry is due, or when the
 // leadership may become free, whichever comes first.
-func (c *campaign) scheduleNext(now clock.Instant) {
+func (c *campaign) endRoundAsDue(now clock.Instant) {
 	c.schedule.failures, c.lastErr = 0, nil
 	at := c.schedule.renewAt
 	if at <= now.Mono { // due, but not this member's to write at present
@@ -102,8 +102,8 @@ func (c *campaign) scheduleNext(now clock.Instant) {
 
 // endRound ends the round. The next one begins at next.
 func (c *campaign) endRound(next time.Duration) {
-	c.call, c.round = nil, nil
-	c.schedule.endsRound(next)
+	c.call = nil
+	c.schedule.setNext(next)
 }
 
 // backoff is a pause that grows with the failures in a row, up to most, with jitter.

@@ -31,8 +31,9 @@ const (
 	// EventStorageError reports that a storage call failed, and not by a conflict. Err is its
 	// error.
 	EventStorageError EventKind = "storage_error"
-	// EventHistoryLost reports that the record vanished or went back. This member does not acquire
-	// before the longest lease that it knows has passed.
+	// EventHistoryLost reports that the record vanished or went back, or that another process's
+	// entry stands in the place of this follower's. This member does not acquire before the longest
+	// lease that it knows has passed.
 	EventHistoryLost EventKind = "history_lost"
 	// EventLeaseClamped reports that the entry of MemberID claims a lease (Duration) above
 	// MaxLeaseDuration.

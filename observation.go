@@ -21,7 +21,7 @@ type observation struct {
 	history         string        // the last one seen, also if a four-column version dropped it since
 	highestTerm     uint64        // the highest term seen
 	longestLease    time.Duration // the longest lease seen, the own one included
-	noAcquireBefore time.Duration // history was lost: no acquisition before this moment
+	noAcquireBefore time.Duration // no acquisition before: history was lost, or a term floor was news
 	acquiredTerm    uint64        // the last term that this process is known to have acquired
 
 	leader        reignSight
@@ -29,20 +29,22 @@ type observation struct {
 	rows          memberRows
 	members       map[string]memberSight // of every entry, in the record or in a member row
 	recordEntries map[string]*Member     // the entries in newest, by ID
-	// The members that have a row and no entry in newest, without this one. Sorted by ID, and never
-	// changed.
+	// The members that had a row and no entry in the record when this was made, without this one. A
+	// member may have come into the record since: recordEntries counts before this. Sorted by ID,
+	// and never changed.
 	rowMembers []shownMember
-	changes    int // grows with each change of what show shows
+	changes    int  // grows with each change of what show shows
+	stale      bool // members and rowMembers have to be made anew: rows.byID was replaced, or an entry has left the record
 }
 
-// memberRows are the member rows as they were last read.
+// memberRows are the member rows as they were last read; the own one as it was last read or
+// written.
 type memberRows struct {
 	byID    map[string]*Member
 	read    bool          // all of them were read
 	readAt  time.Duration // when that was
 	roster  uint64        // their checksum then
 	tracked bool          // this process leads, and has read all of them in this reign
-	changed bool          // byID was replaced since members and rowMembers were made of it
 }
 
 // reignSight is the recorded reign, and the last moment at which it gave a sign of life: it began,
@@ -179,14 +181,14 @@ func (o *observation) memberRowsDue(now, poll time.Duration) bool {
 		return !o.rows.tracked || now >= o.rows.readAt+poll/2
 	case now < o.rows.readAt+time.Duration(len(o.rows.byID))*readPerMember:
 		return false
-	case o.newest.LeaderID == "" || !o.leaderTracksMembers():
+	case o.newest.LeaderID == "" || !o.leaderKnowsRows():
 		return now >= o.rows.readAt+o.ownLease/2
 	}
 	return o.newest.Roster != o.rows.roster
 }
 
-// leaderTracksMembers reports whether the member that leads, or led last, knows of member rows.
-func (o *observation) leaderTracksMembers() bool {
+// leaderKnowsRows reports whether the leader knows of member rows; true if nobody leads.
+func (o *observation) leaderKnowsRows() bool {
 	leader, ok := o.newest.FindMember(o.newest.LeaderID)
 	return o.newest.LeaderID == "" || ok && leader.Protocol > 0
 }
@@ -211,7 +213,7 @@ func (o *observation) loseHistory(now time.Duration) {
 	o.noAcquireBefore = now + o.longestLease
 	o.changes++
 	o.newest, o.rows.byID, o.rows.read, o.history = nil, map[string]*Member{}, false, ""
-	o.members, o.recordEntries, o.rowMembers, o.rows.changed = map[string]memberSight{}, nil, nil, false
+	o.members, o.recordEntries, o.rowMembers, o.stale = map[string]memberSight{}, nil, nil, false
 	o.leader = reignSight{since: now}
 	o.nominee = nomineeSight{}
 }

@@ -28,9 +28,9 @@ func (o *observation) applyMembers(rec *Record, now time.Duration) {
 	}
 	for id := range before {
 		_, stays := o.recordEntries[id]
-		o.rows.changed = o.rows.changed || !stays
+		o.stale = o.stale || !stays
 	}
-	if o.rows.changed {
+	if o.stale {
 		o.applyAllMembers(now)
 		return
 	}
@@ -62,7 +62,7 @@ func (o *observation) applyAllMembers(now time.Duration) {
 		}
 	}
 	slices.SortFunc(o.rowMembers, func(a, b shownMember) int { return cmp.Compare(a.ID, b.ID) })
-	o.members, o.rows.changed = members, false
+	o.members, o.stale = members, false
 }
 
 func (o *observation) applyMember(m *Member, now time.Duration) memberSight {
@@ -143,7 +143,7 @@ func (o *observation) setMemberRows(found []*Member, roster uint64, now time.Dur
 	if own, ok := o.rows.byID[o.ownID]; ok {
 		rows[o.ownID] = own // the next write builds on the row that was read or written for it
 	}
-	o.rows.byID, o.rows.changed = rows, true
+	o.rows.byID, o.stale = rows, true
 	o.applyRecord(o.newest, now)
 	o.rows.roster = roster // not the record's: the rows may be older than the record
 	o.rows.tracked = o.newest.LeaderID != "" && o.newest.LeaderID == o.ownID && o.newest.Term == o.acquiredTerm

@@ -16,7 +16,7 @@ type view struct {
 	until         time.Duration // when the leader's lease is over here
 	rowMembers    []shownMember // members with a row; shared with other views
 	recordMembers []shownMember // members in the record, and this one: they count before rowMembers
-	leaderVouches bool          // the leader keeps the roster: a member row is valid while the leader's lease is
+	leaderVouches bool          // another member keeps the roster, or nobody leads: a row is valid for its lease after the leader's lease
 	changes       int           // observation.changes when the view was made
 	state         State
 	renewedAt     time.Time
@@ -43,7 +43,7 @@ func (o *observation) show(c clock.Clock, scope string) view {
 		return v
 	}
 	v.leadership = Leadership{Leader: o.entryOf(o.newest.LeaderID), Term: o.newest.Term, scope: scope}
-	v.rowMembers, v.leaderVouches = o.rowMembers, !o.rows.tracked && o.leaderTracksMembers()
+	v.rowMembers, v.leaderVouches = o.rowMembers, !o.rows.tracked && o.leaderKnowsRows()
 	for id := range o.recordEntries {
 		v.recordMembers = append(v.recordMembers, o.shown(id))
 	}

@@ -91,14 +91,14 @@ func (p *participant) plan(rec *Record, now clock.Instant, w want) write {
 	case whose == entryOwn || p.joined && p.isOld(rec):
 		// In an old record the entry of an earlier process proves no rival. A write on that record
 		// tells a lagging replica from a history that went back.
-	case whose == entryRival || whose == entryClone:
+	case whose == entryRival || whose == entryCopy:
 		return write{move: moveDuplicate}
 	case w.leave && !p.isOld(rec):
 		return write{move: moveLeft}
 	default:
 		return write{move: moveWait}
 	}
-	recorded := p.namesThisReign(rec)
+	recorded := p.namesThisProcess(rec)
 	next := rec.Clone()
 	next.Unguarded = false
 	switch {
@@ -199,7 +199,8 @@ func (p *participant) planAcquisition(rec, next *Record, now clock.Instant) writ
 
 // withLeaderEntry adds to w a fresh entry of this process, which w.record names as leader. It goes
 // into the record, where no take-over can overlook a renewal. An acquisition also renews the own
-// member row: the acquisition fails if that row is gone, or another process's by now.
+// member row: the acquisition fails if that row is gone, or another process's by now. W also evicts
+// the members whose lease is over, and holds what only a leader knows (Roster).
 func (p *participant) withLeaderEntry(w write, rec *Record, now clock.Instant) write {
 	apart := !p.mustRenewInRecord(rec, now.Mono)
 	p.evictExpired(w.record, apart, now.Mono)
@@ -279,7 +280,7 @@ func drawLot(id string, term uint64) uint64 {
 // mayAcquireAt is the moment from which mayAcquire may be true for the newest record seen.
 func (p *participant) mayAcquireAt() time.Duration {
 	switch rec := p.newest; {
-	case rec == nil || p.namesThisReign(rec):
+	case rec == nil || p.namesThisProcess(rec):
 		return p.noAcquireBefore
 	case rec.LeaderID == "":
 		if rec.Nominee == nil || p.isThisProcess(rec.Nominee) {
@@ -299,9 +300,9 @@ func (p *participant) ownExpiry() time.Duration {
 	return 0
 }
 
-// namesThisReign reports whether rec names this process as leader: by ID, in a term that it tried
+// namesThisProcess reports whether rec names this process as leader: by ID, in a term that it tried
 // to acquire. (Whether another process uses the ID, classifyOwnEntry tells.)
-func (p *participant) namesThisReign(rec *Record) bool {
+func (p *participant) namesThisProcess(rec *Record) bool {
 	_, own := p.terms[rec.Term]
 	return own && rec.LeaderID == p.cfg.ID
 }

@@ -66,8 +66,8 @@ func (p *participant) wentBack(rec *Record, now time.Duration) bool {
 }
 
 // provesLoss reports whether the write w, planned on base, can be stored only if history went back.
-// It can in three cases: base is old; the own entry that w replaces is old; or that entry is gone,
-// and no leader had a reason to remove it.
+// That is so in three cases: base is old; the own entry that w replaces is old; or that entry is
+// gone, and no leader had a reason to remove it.
 func (p *participant) provesLoss(w *write, base *Record) bool {
 	switch {
 	case w.record != nil && p.isOld(base):

@@ -120,7 +120,7 @@ const (
 	entryOwn     ownEntryClass = iota // this process, or a process that has ended
 	entryForeign                      // another process that may live: its entry is left alone
 	entryRival                        // another process that lives
-	entryClone                        // a copy of this process that may live
+	entryCopy                         // a copy of this process that may live
 )
 
 // classifyOwnEntry says who wrote own, the entry with this member's ID (nil: there is none).
@@ -137,7 +137,7 @@ func (p *participant) classifyOwnEntry(own *Member, now time.Duration) ownEntryC
 		if p.written.hasCounter(own.Renewals) {
 			return entryOwn
 		}
-		return entryClone
+		return entryCopy
 	case own.Nonce == "" && p.written.hasTime(own.RenewTime):
 		return entryOwn // a four-column version rewrote the record and dropped the nonce
 	case p.joined || p.provenAlive(own.ID):
@@ -151,7 +151,7 @@ func (p *participant) classifyOwnEntry(own *Member, now time.Duration) ownEntryC
 // foundCopy reports whether a copy of this process wrote the own entry, in rec or in the own member
 // row.
 func (p *participant) foundCopy(rec *Record, now time.Duration) bool {
-	return !p.isOld(rec) && p.classifyOwnEntry(p.entryIn(rec, p.cfg.ID), now) == entryClone
+	return !p.isOld(rec) && p.classifyOwnEntry(p.entryIn(rec, p.cfg.ID), now) == entryCopy
 }
 
 // takeNewNonce tells this process apart from its copy. It forgets what it has written, and treats
@@ -190,5 +190,5 @@ func (p *participant) applyOwnRow(found []*Member, now time.Duration) {
 // dropMemberRows takes in that the storage has no member rows, or none any more.
 func (p *participant) dropMemberRows() {
 	p.keepsMemberRows, p.ownRowKnown, p.lastOwnRow = false, true, nil
-	p.rows.byID, p.rows.changed = map[string]*Member{}, true
+	p.rows.byID, p.stale = map[string]*Member{}, true
 }

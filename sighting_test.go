@@ -74,7 +74,7 @@ func (w *sightedWorld) step() {
 }
 
 func (w *sightedWorld) both(see func(o *observation)) {
-	w.all.rows.changed = true
+	w.all.stale = true
 	see(&w.some)
 	see(&w.all)
 }
@@ -105,7 +105,7 @@ func (w *sightedWorld) want(at time.Duration) []string {
 	o, live := &w.all, []*Member{}
 	for id, s := range o.members {
 		until := s.since + s.lease
-		if o.rows.byID[id] != nil && !o.rows.tracked && o.leaderTracksMembers() {
+		if o.rows.byID[id] != nil && !o.rows.tracked && o.leaderKnowsRows() {
 			until = max(until, o.takeOverAt()+s.lease)
 		}
 		if at < until {

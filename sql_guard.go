@@ -81,10 +81,10 @@ func IsRetryable(err error) bool {
 //   - Galera: a change of leader on another node ends the transaction, with an error for which
 //     IsRetryable is true. The server obeys a raw COMMIT while the guard still holds.
 //
-// The transaction is READ WRITE, also in a session whose transactions are read-only on PostgreSQL,
-// and cannot be prepared (PREPARE TRANSACTION). Afterwards the session's settings are as they were
-// before, or as fn has set them. One setting ends with the transaction:
-// default_transaction_read_only = on, on PostgreSQL.
+// On PostgreSQL and Galera the transaction is READ WRITE, also in a session whose transactions are
+// read-only. On PostgreSQL it cannot be prepared (PREPARE TRANSACTION). Afterwards the session's
+// settings are as they were before, or as fn has set them. A few settings end with the transaction:
+// docs/proof.md lists them.
 func (s *SQLStorage) TxnWithLeaderLock(ctx context.Context, leaderID string, fn func(tx *sql.Tx) error) error {
 	if fn == nil {
 		return errors.New("election: guarded transaction: the function must not be nil")

@@ -95,7 +95,7 @@ func changeTo(r *Record, isLeaderChanged bool) (c rows.Change, err error) {
 	if r == nil {
 		return c, errors.New("record must not be nil")
 	}
-	c = rows.Change{LeaderID: r.LeaderID, Version: r.Version, NewLeader: isLeaderChanged}
+	c = rows.Change{LeaderID: r.LeaderID, Version: r.Version, LeaderChanged: isLeaderChanged}
 	switch {
 	case r.Version < 0 || r.Version == math.MaxInt64:
 		return c, fmt.Errorf("Version must be at least 0 and below the largest int64, is %d", r.Version)

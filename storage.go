@@ -77,7 +77,7 @@ type Watcher interface {
 	//
 	// Watch blocks. It returns ctx.Err() when ctx ends, and otherwise an error that says why it
 	// cannot watch, or no longer can. An error wrapping errors.ErrUnsupported means that it never
-	// can. After any other error Watch is called again: at once if it has watched for a while, else
-	// after a pause.
+	// can. After any other error Watch is called again: some 30 ms later if it has watched for a
+	// second, else after a pause that grows.
 	Watch(ctx context.Context, changed func()) error
 }

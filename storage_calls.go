@@ -38,16 +38,16 @@ type call struct {
 type callKind string
 
 const (
-	callGet    callKind = "get record"
-	callOwn    callKind = "get own entry" // the own member row
-	callUpdate callKind = "update record"
-	callAll    callKind = "get members" // all member rows
-	callEvict  callKind = "remove members"
+	callGet        callKind = "get record"
+	callOwnRow     callKind = "get own entry" // the own member row
+	callUpdate     callKind = "update record"
+	callMemberRows callKind = "get members" // all member rows
+	callRemoveRows callKind = "remove members"
 )
 
 // isOptional reports whether no renewal and no change of leader hangs on k. An optional call is
 // given up when the next round is due.
-func (k *call) isOptional() bool { return k.kind == callAll || k.kind == callEvict }
+func (k *call) isOptional() bool { return k.kind == callMemberRows || k.kind == callRemoveRows }
 
 type reply struct {
 	record  *Record
@@ -99,7 +99,7 @@ func times(n, d time.Duration) time.Duration {
 
 // answered notes that a Get was answered.
 func (c *caller) answered(k *call, now time.Duration) {
-	took := max(1, now-k.started.Mono-batch.Waited(k.ctx)) // for other members' calls, and not for the storage
+	took := max(1, now-k.started.Mono-batch.Waited(k.ctx)) // less the wait for other members' calls, which is not the storage's
 	c.took[0], c.took[1] = c.took[1], took
 	if c.took[0] == 0 {
 		c.took[0] = took
@@ -148,15 +148,15 @@ func (c *caller) get(now clock.Instant) *call {
 }
 
 // getOwnRow starts the reading of the member row of id, within the round of a Get.
-func (c *caller) getOwnRow(now clock.Instant, round *call, base *Record, id string) *call {
-	k := &call{kind: callOwn, giveUp: round.giveUp, base: base}
+func (c *caller) getOwnRow(now clock.Instant, giveUp time.Duration, base *Record, id string) *call {
+	k := &call{kind: callOwnRow, giveUp: giveUp, base: base}
 	c.start(k, now, func(ctx context.Context) reply { return c.members(ctx, id) })
 	return k
 }
 
 // getMemberRows starts the reading of all member rows.
 func (c *caller) getMemberRows(now clock.Instant) *call {
-	k := &call{kind: callAll, giveUp: now.Mono + c.roundTime()}
+	k := &call{kind: callMemberRows, giveUp: now.Mono + c.roundTime()}
 	c.start(k, now, func(ctx context.Context) reply {
 		if rows, ok := rowsOf(c.storage); ok {
 			found, err := rows.allMembers(ctx)
@@ -181,8 +181,8 @@ func (c *caller) members(ctx context.Context, ids ...string) reply {
 }
 
 // update starts the write w, planned on base, within the round of a Get.
-func (c *caller) update(now clock.Instant, round *call, base *Record, w *write) *call {
-	k := &call{kind: callUpdate, giveUp: round.giveUp, base: base, write: w}
+func (c *caller) update(now clock.Instant, giveUp time.Duration, base *Record, w *write) *call {
+	k := &call{kind: callUpdate, giveUp: giveUp, base: base, write: w}
 	changed := w.record != nil && changesLeader(base, w.record)
 	if changed { // guarded transactions may hold it up, and a change that is given up loses its place in their queue
 		k.giveUp = now.Mono + changeRounds*c.timeout
@@ -203,7 +203,7 @@ func (c *caller) update(now clock.Instant, round *call, base *Record, w *write) 
 // removeMemberRows starts the removal of expired member rows. A row that has changed since it was
 // read stays.
 func (c *caller) removeMemberRows(now clock.Instant, silent []*Member) *call {
-	k := &call{kind: callEvict, giveUp: now.Mono + c.roundTime()}
+	k := &call{kind: callRemoveRows, giveUp: now.Mono + c.roundTime()}
 	c.start(k, now, func(ctx context.Context) reply {
 		apart, _ := c.storage.(MemberStorage)
 		for _, m := range silent {

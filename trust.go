@@ -33,7 +33,7 @@ func (t trust) left(now clock.Instant) time.Duration {
 }
 
 // believes is the test of IsLeader. It must not cost a system call, so the
-// wall clock stands in for the boot clock: that one also jumps when a machine
+// wall clock stands in for the boot clock: it, too, jumps when a machine
 // resumes. A forward step of the wall clock ends the belief early, which costs
 // time and not safety; a backward step is caught by the monotonic part.
 func (t trust) believes(now clock.Instant) bool {

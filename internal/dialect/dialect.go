@@ -52,7 +52,7 @@ type Dialect struct {
 	Stripes int
 	// Savepoint names a savepoint, for an engine that may roll a transaction back without an error.
 	// It is set when a transaction begins and released before the COMMIT. If the transaction has
-	// ended meanwhile, the release fails, and Torn gives its error the class Retry. "": not needed.
+	// ended meanwhile, the release fails, and TransactionLost gives its error the class Retry. "": not needed.
 	Savepoint string
 	// OneWriter: all writers share one lock. The lock has no queue: the process that asks more
 	// often gets it.
@@ -61,8 +61,8 @@ type Dialect struct {
 	Examination Examination
 
 	written     func(id string, number int64, texts []Text) (expression string, args []any) // nil: a session stores values as they are given
-	inlineReads bool                                                                        // Fresh writes its arguments into the text: parameters would cost a round trip
-	freshRead   string                                                                      // with inlineReads, the text of Fresh begins with this
+	inlineReads bool                                                                        // LinearizableSelect writes its arguments into the text: parameters would cost a round trip
+	readPrefix  string                                                                      // with inlineReads, the text of LinearizableSelect begins with this
 	quote       string
 	checkName   func(string) error // nil: the engine has no further rules
 	placeholder func(n int) string
@@ -161,7 +161,7 @@ func (d *Dialect) LinearizableSelect(query string, args ...any) (string, []any) 
 	if !d.inlineReads {
 		return query, d.Args(args...)
 	}
-	return d.freshRead + inline(query, args, mysqlLiteral), nil
+	return d.readPrefix + inline(query, args, mysqlLiteral), nil
 }
 
 // Args returns args, completed for a statement that takes one round trip even on a connection that

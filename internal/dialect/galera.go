@@ -33,7 +33,7 @@ func Galera() *Dialect {
 	// Without wsrep_sync_wait a node reads and compares what it has applied so far. (Reads are not
 	// prepared. On a node that is cut off from its cluster, a prepared read is refused with an
 	// error that does not name this reason.)
-	d.freshRead = "SET STATEMENT wsrep_sync_wait=1 FOR "
+	d.readPrefix = "SET STATEMENT wsrep_sync_wait=1 FOR "
 	d.BoundedWrite = strings.Replace(d.BoundedWrite, " FOR ", ", wsrep_sync_wait=3 FOR ", 1)
 	// Such a server can lose the news of a conflict in a prepared SELECT. It rolls the transaction
 	// back, the later statements form another transaction, and no statement fails.

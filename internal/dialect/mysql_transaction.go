@@ -24,7 +24,7 @@ func transactMariaDB(ctx context.Context, conn *sql.Conn, t BatchedChange) error
 			needed = append(needed, names[i]+" > 0")
 		}
 		query, args := s.Query()
-		query, bounded := strings.CutPrefix(query, "SET STATEMENT ") // with a bound of its own it waits, for a renewal at most
+		query, bounded := strings.CutPrefix(query, "SET STATEMENT ") // a statement with a bound of its own keeps it: only a renewal can make it wait
 		if !bounded {
 			query = "innodb_lock_wait_timeout=0 FOR " + query
 		}

@@ -14,7 +14,7 @@ type Statement struct {
 	// Values lists the values of an INSERT, without brackets. Existing says what the INSERT does if
 	// the row exists.
 	Values, Existing string
-	Where            string // the condition; for an INSERT with Missed, it selects the row that is added
+	Where            string // the condition; for an INSERT with IfNoRow, it selects the row that is added
 	Rows             []any  // the arguments of Where
 	// IfNoRow is the error if the statement finds, or adds, no row. Nil: it need not do so.
 	IfNoRow error
@@ -42,7 +42,7 @@ type BatchedChange struct {
 // may hold it up for a moment.) In these cases nothing is committed:
 //
 //   - A guarded transaction is in the way: an error of class Retry, at once.
-//   - A statement finds no row: its error Missed.
+//   - A statement finds no row: its error IfNoRow.
 //   - This connection cannot do it in one round trip: an error that wraps errors.ErrUnsupported.
 //   - The connection was dead already: driver.ErrBadConn.
 //
@@ -52,5 +52,5 @@ func (d *Dialect) ChangeInOneTrip(ctx context.Context, conn *sql.Conn, t Batched
 	return d.transact(ctx, conn, t)
 }
 
-// ChangesInOneTrip reports whether Transact can be called.
+// ChangesInOneTrip reports whether ChangeInOneTrip can be called.
 func (d *Dialect) ChangesInOneTrip() bool { return d.transact != nil }

@@ -8,8 +8,8 @@
 //	begin     takes a connection, begins, takes the claim; again after a conflict; until ctx ends
 //	fn        runs until it returns; if ctx ends first, the transaction is rolled back beside it
 //	COMMIT    is waited for until Claim.Patience after the end of ctx; ROLLBACK likewise
-//	close     restores the connection and gives it back, or discards it; it always comes to an
-//	          end, but Run waits for it no longer than for the COMMIT
+//	close     restores the connection and gives it back, or discards it; it is never given up, but
+//	          Run waits for it for Claim.Patience at most
 package guard
 
 import (
@@ -33,7 +33,8 @@ var (
 )
 
 // DefaultPatience is how long COMMIT or ROLLBACK is waited for once the transaction's time is over.
-// Neither waits for a lock, so only a dead server takes longer.
+// On a server neither waits for a lock, so only a dead server takes longer. On SQLite a COMMIT may
+// wait for readers.
 const DefaultPatience = 2 * time.Second
 
 // Database is the database whose transactions are guarded. It is immutable, and safe for

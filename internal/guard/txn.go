@@ -32,7 +32,7 @@ type txn struct {
 	fate     atomic.Int32 // undecided, committing or givenUp
 }
 
-// The fate of a transaction is decided once, by compare-and-swap. conclude decides to commit it, or
+// The fate of a transaction is decided once, by compare-and-swap. commitOrFail decides to commit it, or
 // finish gives it up before.
 const (
 	undecided int32 = iota

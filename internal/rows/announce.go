@@ -18,9 +18,9 @@ func (e Election) bell() wakeup.Bell {
 }
 
 // announce tells watchers of a change of leader that has been committed. It does nothing for a
-// change that has no new leader.
+// renewal.
 func (e Election) announce(c Change) {
-	if !c.NewLeader {
+	if !c.LeaderChanged {
 		return
 	}
 	reign := dialect.Holding{Holder: c.LeaderID, Number: c.Term}

@@ -20,7 +20,7 @@ func TestWatchHearsBothHalvesOfAHandOver(t *testing.T) {
 			t.Skip("it notifies of each change")
 		}
 		e := mustOpen(t, db.Open(t)).Election("")
-		require.NoError(t, e.Update(t.Context(), Change{LeaderID: "p0", Text: "{}", Term: 1, NewLeader: true}))
+		require.NoError(t, e.Update(t.Context(), Change{LeaderID: "p0", Text: "{}", Term: 1, LeaderChanged: true}))
 		others := db.Open(t)
 		conn, err := others.Conn(t.Context())
 		require.NoError(t, err)

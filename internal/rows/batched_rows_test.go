@@ -27,7 +27,7 @@ func TestRenewalsTogetherAreOneStatement(t *testing.T) {
 			t.Skip("the engine has no such statement")
 		}
 		shard := table.Election("shard")
-		require.NoError(t, shard.Update(t.Context(), Change{LeaderID: "a", Text: "{}", Term: 1, NewLeader: true}))
+		require.NoError(t, shard.Update(t.Context(), Change{LeaderID: "a", Text: "{}", Term: 1, LeaderChanged: true}))
 		statements.Take()
 		renew := func(version int64) bool {
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -62,9 +62,9 @@ func TestRenewalsTogether(t *testing.T) {
 			if i == 0 {
 				all[i] = table.Election("")
 			}
-			changes[i] = Change{LeaderID: "a", Text: `{"leader_id":"a"}`, Term: 1, NewLeader: true, Member: MemberChange{ID: "f", To: &first, Text: "1"}}
+			changes[i] = Change{LeaderID: "a", Text: `{"leader_id":"a"}`, Term: 1, LeaderChanged: true, Member: MemberChange{ID: "f", To: &first, Text: "1"}}
 			require.NoError(t, all[i].Update(t.Context(), changes[i]))
-			changes[i].Version, changes[i].NewLeader, changes[i].Member = 1, false, MemberChange{}
+			changes[i].Version, changes[i].LeaderChanged, changes[i].Member = 1, false, MemberChange{}
 		}
 		const stale, locked = 7, 11
 		changes[stale].Version = 5

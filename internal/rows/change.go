@@ -21,7 +21,7 @@ func (e Election) Update(ctx context.Context, c Change) error {
 	}
 	switch {
 	case err != nil:
-	case c.NewLeader || c.Version == 0 || c.Member.ID != "":
+	case c.LeaderChanged || c.Version == 0 || c.Member.ID != "":
 		err = e.changeInOneTrip(ctx, c)
 		class := dialect.Classify(err)
 		if errors.Is(err, errors.ErrUnsupported) || class.Undone() || class == dialect.Stale || class == dialect.Conflict {
@@ -46,7 +46,7 @@ func (e Election) Updating(version int64, err error) error {
 
 // changeInOneTrip sends a change of leader as a whole, in one round trip. It works only while no
 // other transaction is in its way. After these errors nothing is changed, except that empty rows
-// may have been added, and applyStepwise can make the change:
+// may have been added, and changeInTransaction can make the change:
 //
 //   - one wrapping errors.ErrUnsupported: the engine or connection cannot do it, or a row is
 //     missing
@@ -54,7 +54,7 @@ func (e Election) Updating(version int64, err error) error {
 //   - one of class Conflict: a new row's key is taken
 //   - one of class Stale
 func (e Election) changeInOneTrip(ctx context.Context, c Change) error {
-	if !c.NewLeader || !e.grown.Load() {
+	if !c.LeaderChanged || !e.grown.Load() {
 		return errors.ErrUnsupported
 	}
 	var statements []dialect.Statement // in the order in which replace writes
@@ -90,12 +90,12 @@ func (e Election) changeInTransaction(ctx context.Context, c Change) error {
 	options := e.txOptions(wait)
 	options.Committed = func() { e.announce(c) }
 	open := func(context.Context) {}
-	if c.NewLeader {
+	if c.LeaderChanged {
 		options, open = e.closingGateOnRetry(options)
 	}
 	err := e.inTx(ctx, options, func(tx *sql.Tx) error {
 		first := func() error { return e.dialect.SetTimeouts(ctx, tx, wait) }
-		if c.NewLeader || c.Version == 0 {
+		if c.LeaderChanged || c.Version == 0 {
 			first = func() error { return e.dialect.Gate(ctx, tx, e.quoted, e.election, wait) }
 		}
 		if err := first(); err != nil {
@@ -146,10 +146,10 @@ type Change struct {
 	LeaderID string
 	Text     any // a string, or what a driver takes for one
 	// Version is the stored version. Version + 1 replaces it.
-	Version   int64
-	Term      int64
-	NewLeader bool         // the leader row is written, too
-	Member    MemberChange // in the same transaction
+	Version       int64
+	Term          int64
+	LeaderChanged bool         // an acquisition or a release: the leader row is written, too
+	Member        MemberChange // in the same transaction
 }
 
 // replace writes every row that c concerns, in the order that all writers of this table keep:
@@ -161,7 +161,7 @@ func (e Election) replace(ctx context.Context, tx *sql.Tx, c Change) error {
 			return err
 		}
 	}
-	if c.NewLeader {
+	if c.LeaderChanged {
 		if err := e.writeLeader(ctx, tx, c); err != nil {
 			return err
 		}

@@ -80,7 +80,7 @@ func (e Election) insertStripe(ctx context.Context, tx *sql.Tx, slot int, leader
 
 // Guardable returns an error if every guarded transaction must fail here. It may ask the database.
 func (e Election) Guardable(ctx context.Context) error {
-	return errors.Join(e.checkUsable(ctx), e.hasStripes(ctx))
+	return errors.Join(e.checkUsable(ctx), e.checkStripesPlace(ctx))
 }
 
 // Run runs fn in a guarded transaction, which commits only if leaderID leads; if term is not nil,
@@ -110,7 +110,7 @@ func (e Election) leads(r row, leaderID string, term *int64) row {
 	return row{where, args}
 }
 
-func (e Election) hasStripes(ctx context.Context) error {
+func (e Election) checkStripesPlace(ctx context.Context) error {
 	if e.dialect.Stripes == 0 {
 		return nil
 	}

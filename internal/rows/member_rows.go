@@ -41,9 +41,9 @@ type MemberChange struct {
 // Entry is what a member row holds.
 type Entry struct{ ID, Text string }
 
-// hasPlace returns an error if every call on member rows must fail. The error wraps
+// checkMemberRowsPlace returns an error if every call on member rows must fail. The error wraps
 // errors.ErrUnsupported if the table has no place for them. hasPlace may ask the database.
-func (e Election) hasPlace(ctx context.Context) error {
+func (e Election) checkMemberRowsPlace(ctx context.Context) error {
 	if err := e.checkUsable(ctx); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (e Election) hasPlace(ctx context.Context) error {
 // if this user may not DELETE: a member must not create a row that it cannot remove. (An observer
 // needs no right but the right to read.)
 func (e Election) checkMemberRowsWritable(ctx context.Context) error {
-	if err := e.hasPlace(ctx); err != nil {
+	if err := e.checkMemberRowsPlace(ctx); err != nil {
 		return err
 	}
 	return e.turns.Own(func() error { return sqldb.Retry(ctx, func() error { return e.checkDeleteRight(ctx) }) })
@@ -65,7 +65,7 @@ func (e Election) checkMemberRowsWritable(ctx context.Context) error {
 
 // Members returns the entries of those ids that have a row, in no order. It retries as Get does.
 func (e Election) Members(ctx context.Context, ids []string) (found []Entry, err error) {
-	if err = e.hasPlace(ctx); err == nil {
+	if err = e.checkMemberRowsPlace(ctx); err == nil {
 		err = sqldb.Retry(ctx, func() (err error) {
 			found, err = e.readMembers(ctx, ids)
 			return err
@@ -85,7 +85,7 @@ func (e Election) ReadingMembers(err error) error {
 // AllMembers returns the Picture (see Options) of all entries. Callers at the same time share it:
 // they must not change it.
 func (e Election) AllMembers(ctx context.Context) (picture any, err error) {
-	if err = e.hasPlace(ctx); err == nil {
+	if err = e.checkMemberRowsPlace(ctx); err == nil {
 		shared := false
 		if picture, shared, err = e.shared.members.Do(ctx, e.election); !shared {
 			picture, err = e.readMembersOf(ctx)
@@ -198,7 +198,7 @@ func (e Election) memberInsert(c MemberChange) dialect.Statement {
 		Values: "?, ?, ?, " + version + ", ?, ?", Existing: e.dialect.SkipExisting,
 		Args:  slices.Concat([]any{NewID(), c.ID, c.Text}, args, []any{e.election, memberSlot(c.ID)}),
 		Where: r.where, Rows: r.args,
-		// applyStepwise then finds out which of the two it is.
+		// changeInTransaction then finds out which of the two it is.
 		IfNoRow: fmt.Errorf("the entry of %q exists, or its row's id: %w", c.ID, errors.ErrUnsupported),
 	}
 }

@@ -18,7 +18,7 @@ func (t *Table) sql(query string) string {
 	return strings.Replace(t.dialect.Rebind(query), "%", t.quoted, 1)
 }
 
-// exec runs s, and returns s.Missed if it found no row.
+// exec runs s, and returns s.IfNoRow if it found no row.
 func (e Election) exec(ctx context.Context, q sqldb.Execer, s dialect.Statement) error {
 	query, args := s.Query()
 	n, err := sqldb.Exec(ctx, q, e.sql(query), e.dialect.Args(args...)...)

@@ -210,7 +210,7 @@ func (t *Table) schema() sqldb.Table {
 	}
 }
 
-// hasElectionColumns reports whether the table has all columns. As long as it lacks some, isGrown
+// hasElectionColumns reports whether the table has all columns. As long as it lacks some, it
 // asks the database each time: a member that may alter the table can have come since, and its guard
 // rows count from then on.
 func (t *Table) hasElectionColumns(ctx context.Context, q sqldb.Execer) (bool, error) {

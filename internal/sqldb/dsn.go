@@ -14,7 +14,7 @@ import (
 	"github.com/sqlelect/election/internal/dialect"
 )
 
-// The program itself imports the drivers of servers.
+// This package imports the driver of SQLite alone.
 const (
 	sqliteDriver   = "sqlite"
 	mysqlDriver    = "mysql" // github.com/go-sql-driver/mysql

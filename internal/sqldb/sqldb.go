@@ -120,7 +120,7 @@ func InTx(ctx context.Context, db *sql.DB, options TxOptions, body func(tx *sql.
 	})
 }
 
-// ChangeInOneTrip is dialect.Transact on a connection of db's. It does not retry.
+// ChangeInOneTrip is Dialect.ChangeInOneTrip on a connection of db's. It does not retry.
 func ChangeInOneTrip(ctx context.Context, db *sql.DB, d *dialect.Dialect, t dialect.BatchedChange) error {
 	if !d.ChangesInOneTrip() { // known without a connection
 		return errors.ErrUnsupported
