@@ -7,37 +7,41 @@ import (
 	"runtime"
 )
 
-// execUnlessClosed is conn.ExecContext, see unlessClosed.
-func execUnlessClosed(ctx context.Context, conn *sql.Conn, statement string) error {
-	return unlessClosed(conn, func() error {
-		_, err := conn.ExecContext(ctx, statement)
-		return err
+// execUnlessClosed is conn.ExecContext, see notClosed.
+func execUnlessClosed(ctx context.Context, conn *sql.Conn, statement string) (err error) {
+	defer notClosed(conn, new(bool), &err)
+	_, err = conn.ExecContext(ctx, statement)
+	return err
+}
+
+// rawUnlessClosed is conn.Raw, see notClosed.
+func rawUnlessClosed(conn *sql.Conn, f func(driverConn any) error) (err error) {
+	begun := false
+	defer notClosed(conn, &begun, &err)
+	return conn.Raw(func(driverConn any) error {
+		begun = true
+		return f(driverConn)
 	})
 }
 
-// rawUnlessClosed is conn.Raw, see unlessClosed.
-func rawUnlessClosed(conn *sql.Conn, f func(driverConn any) error) error {
-	return unlessClosed(conn, func() error { return conn.Raw(f) })
-}
-
-// unlessClosed calls use, which calls a method of conn. Another goroutine may be ending a
-// transaction on conn at the same time: database/sql at the end of the transaction's ctx, or a
-// goroutine of a guarded function. If conn is closed by then, unlessClosed returns sql.ErrConnDone.
+// notClosed is deferred by a function that calls a method of conn while another goroutine may be
+// ending a transaction on it: one of database/sql's at the end of the transaction's ctx, or one
+// that a guarded function has left behind. If conn was closed by then, it makes err
+// sql.ErrConnDone.
 //
-// A goroutine that ends a transaction also closes conn if the connection turns out to be broken. In
-// Go 1.26 a method of conn that begins at that moment dereferences nil instead of returning
-// sql.ErrConnDone: sql.Conn looks at its done flag before it takes the lock under which closing
-// clears the connection.
-func unlessClosed(conn *sql.Conn, use func() error) (err error) {
-	defer func() {
-		failure := recover()
-		if failure == nil {
-			return
-		}
-		if _, ok := failure.(runtime.Error); !ok || !errors.Is(conn.Raw(func(any) error { return nil }), sql.ErrConnDone) {
-			panic(failure)
-		}
-		err = sql.ErrConnDone
-	}()
-	return use()
+// The goroutine that ends the transaction closes conn, too, when its connection turns out to be
+// broken. A method of conn that begins in the same moment dereferences nil instead of returning
+// sql.ErrConnDone: in Go 1.26 sql.Conn looks at its done flag before it takes the lock under which
+// closing clears the connection. A panic of the driver's goes on: it comes when the method has
+// begun its work, or leaves conn open.
+func notClosed(conn *sql.Conn, begun *bool, err *error) {
+	failure := recover()
+	if failure == nil {
+		return
+	}
+	_, isRuntime := failure.(runtime.Error)
+	if *begun || !isRuntime || !errors.Is(conn.Raw(func(any) error { return nil }), sql.ErrConnDone) {
+		panic(failure)
+	}
+	*err = sql.ErrConnDone
 }

@@ -18,7 +18,7 @@ const sqliteBusyTimeout = 10
 // statements go to the driver's own connection, past wrappers: they concern only its memory.
 func hastenSQLite(ctx context.Context, conn *sql.Conn) (restore func() error, err error) {
 	var was int64
-	err = conn.Raw(func(dc any) error {
+	err = rawUnlessClosed(conn, func(dc any) error {
 		bare, ok := bareSQLite(dc)
 		if !ok {
 			return nil // its waits stay as the program has set them

@@ -166,6 +166,7 @@ func TestConnIsClosedBesideItsUse(t *testing.T) {
 	for name, use := range map[string]func(*sql.Conn) error{
 		"statement": func(conn *sql.Conn) error { return execUnlessClosed(t.Context(), conn, "SELECT 1") },
 		"raw":       func(conn *sql.Conn) error { return rawUnlessClosed(conn, func(any) error { return nil }) },
+		"hasten":    func(conn *sql.Conn) error { _, err := hastenSQLite(t.Context(), conn); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 1000 {
@@ -188,14 +189,33 @@ func TestConnIsClosedBesideItsUse(t *testing.T) {
 	}
 }
 
-// A panic with another cause is not recovered.
-func TestPanicBesideAClosedConn(t *testing.T) {
+// A panic of the driver's goes on: database/sql closes the connection under it, or leaves it open.
+func TestPanicOfADriver(t *testing.T) {
 	t.Parallel()
-	db := sql.OpenDB(brokenConn{})
+	db := sql.OpenDB(panickingConn{})
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	conn, err := db.Conn(t.Context())
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	for name, use := range map[string]func(*sql.Conn) error{
+		"statement": func(conn *sql.Conn) error { return execUnlessClosed(t.Context(), conn, "SELECT 1") },
+		"raw":       func(conn *sql.Conn) error { return rawUnlessClosed(conn, func(any) error { return dereferenceNil() }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := db.Conn(t.Context())
+			require.NoError(t, err)
+			defer func() { _ = conn.Close() }()
+			assert.Panics(t, func() { _ = use(conn) })
+		})
+	}
+}
+
+func dereferenceNil() error {
 	var none *brokenConn
-	assert.Panics(t, func() { _ = unlessClosed(conn, func() error { return (*none).Close() }) })
+	return (*none).Close()
+}
+
+// panickingConn is a connection whose driver has a bug. It is its own connector.
+type panickingConn struct{ brokenConn }
+
+func (c panickingConn) Connect(context.Context) (driver.Conn, error) { return c, nil }
+func (panickingConn) ExecContext(context.Context, string, []driver.NamedValue) (driver.Result, error) {
+	return nil, dereferenceNil()
 }

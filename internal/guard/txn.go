@@ -32,8 +32,8 @@ type txn struct {
 	fate     atomic.Int32 // undecided, committing or givenUp
 }
 
-// The fate of a transaction is decided once, by compare-and-swap. commitOrFail decides to commit it, or
-// finish gives it up before.
+// The fate of a transaction is decided once, by compare-and-swap. commitOrFail decides to commit
+// it, or finish gives it up before.
 const (
 	undecided int32 = iota
 	committing
@@ -168,7 +168,10 @@ func (t *txn) commit(ctx context.Context) error {
 	// COMMIT may wait for a lock, too. The DSN's own busy timeout would not notice that a ctx ends,
 	// so these waits are made short.
 	var err error
-	if t.unhasten, err = t.Dialect.Hasten(context.WithoutCancel(ctx), t.conn); err != nil {
+	switch t.unhasten, err = t.Dialect.Hasten(context.WithoutCancel(ctx), t.conn); {
+	case errors.Is(err, sql.ErrConnDone): // a goroutine of fn's has ended the transaction, on a broken connection
+		return ErrTxnEnded
+	case err != nil:
 		return err
 	}
 	err = t.end(patient, t.fence.Commit)
