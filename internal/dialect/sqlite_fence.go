@@ -118,7 +118,10 @@ func (f *sqliteFence) Commit(ctx context.Context, tx *Txn) error {
 			}
 		}
 		f.end()
-		if f.Ended() && rolledBackSQLite(err) { // and no other goroutine can commit it any more
+		switch ended := f.Ended(); { // then no other goroutine can commit it any more
+		case ended && errors.Is(err, sql.ErrTxDone):
+			return ErrEnded // COMMIT was not sent
+		case ended && rolledBackSQLite(err):
 			return err
 		}
 		return uncertain(err, func(error) bool { return false })

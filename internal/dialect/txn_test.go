@@ -64,6 +64,37 @@ func TestTxnKnowsOfItsOwnEnd(t *testing.T) {
 	}
 }
 
+// A transaction that another goroutine has begun to end is not committed, and its outcome is known.
+func TestCommitBesideAnotherEnd(t *testing.T) {
+	t.Parallel()
+	db, err := sql.Open("sqlite", ":memory:")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	fence, err := fenceSQLite(t.Context(), conn, MemoryIdentity("x"))
+	require.NoError(t, err)
+	txn, err := fence.Begin(t.Context())
+	require.NoError(t, err)
+	rows, err := txn.Query("SELECT 1 UNION SELECT 2")
+	require.NoError(t, err)
+	require.True(t, rows.Next())
+	require.NoError(t, rows.Scan(&sql.RawBytes{})) // until the next call of rows no other goroutine closes them
+	ended := make(chan error, 2)
+	for range 2 {
+		go func() { ended <- txn.Tx.Rollback() }()
+	}
+	require.ErrorIs(t, <-ended, sql.ErrTxDone) // the other one waits for the rows
+	committed := make(chan error)
+	go func() { committed <- fence.Commit(t.Context(), txn) }()
+	require.Eventually(t, func() bool { return fence.(*sqliteFence).state.Load() != fenceOpen }, 10*time.Second, time.Millisecond)
+	require.NoError(t, rows.Close())
+	require.ErrorIs(t, <-committed, ErrEnded)
+	require.NoError(t, <-ended)
+	require.NoError(t, fence.Lift(false))
+	require.NoError(t, conn.Close())
+}
+
 // End does not report that a transaction is over while rows of it are read.
 func TestTrap24TxnDoesNotKnowOfAnothersEnd(t *testing.T) {
 	t.Parallel()
