@@ -109,10 +109,7 @@ func TestTrap05ChangeWaitsAtEveryLevel(t *testing.T) {
 		require.NoError(t, guarded(inTerm(t.Context(), "a", w.term), w.a, "a", func(tx *sql.Tx) error {
 			var n int
 			require.NoError(t, tx.QueryRow("SELECT COUNT(*) FROM log").Scan(&n))
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-			defer cancel()
-			_, err := lead(ctx, w.b, "b")
-			assert.Error(t, err)
+			w.requireHeldUp(t, "b")
 			go func() { _, err := lead(t.Context(), w.b, "b"); changed <- err }()
 			return write(tx, "before the change")
 		}))
