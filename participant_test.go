@@ -186,6 +186,27 @@ func TestPlanWaitsForItsEarlierLife(t *testing.T) {
 	require.Equal(t, uint64(12), rec.Term)
 }
 
+// A process that may not acquire yet, as the record tells of a lost reign, does not keep the others from it:
+// it releases for its earlier life, whether it campaigns or not, and the record goes on telling.
+func TestPlanReleasesForItsEarlierLifeWhileItMayNotAcquire(t *testing.T) {
+	for _, w := range []want{{due: true}, campaigning} {
+		a := member("a")
+		rec := &Record{
+			Version: 7, LeaderID: "a", Term: 1, TermFloor: 293, FloorLease: time.Minute,
+			Members: []*Member{{ID: "a", Nonce: "earlier", Renewals: 3, LeaseDuration: 5 * time.Second}},
+		}
+		_, m := a.turn(t, rec, 0, w)
+		require.Equal(t, moveWait, m)
+		next, m := a.turn(t, rec, 5*time.Second, w)
+		require.Equal(t, moveRelease, m)
+		require.Empty(t, next.LeaderID)
+		require.Equal(t, uint64(293), next.TermFloor)
+		require.Equal(t, time.Minute, next.FloorLease)
+		_, m = a.turn(t, next, 59*time.Second, w)
+		require.NotEqual(t, moveAcquire, m)
+	}
+}
+
 func TestPlanAfterHistoryWentBack(t *testing.T) {
 	a := member("a")
 	rec, _ := a.turn(t, &Record{Version: 50, Term: 7}, 0, campaigning)

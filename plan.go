@@ -99,6 +99,7 @@ func (p *participant) plan(rec *Record, now clock.Instant, w want) write {
 		return write{move: moveWait}
 	}
 	recorded := p.namesThisProcess(rec)
+	mustRelease := w.release == rec.Term || !w.campaign
 	next := rec.Clone()
 	next.Unguarded = false
 	switch {
@@ -112,7 +113,8 @@ func (p *participant) plan(rec *Record, now clock.Instant, w want) write {
 			return write{move: moveWait}
 		}
 		return p.withLeaderEntry(write{move: moveRenew, record: next}, rec, now)
-	case (recorded || p.predecessorLeaseExpired(rec, now.Mono)) && (w.release == rec.Term || !w.campaign):
+	case recorded && mustRelease,
+		p.predecessorLeaseExpired(rec, now.Mono) && (mustRelease || now.Mono < p.noAcquireBefore):
 		next.LeaderID, next.Nominee = "", w.nomineeFor(rec.Term)
 		return p.withFollowerEntry(write{move: moveRelease, record: next}, rec, now, !w.campaign)
 	case w.campaign && !p.isOld(rec) && p.mayAcquire(rec, recorded, now.Mono):
@@ -156,10 +158,12 @@ func (w want) nomineeFor(term uint64) *Nominee {
 }
 
 // predecessorLeaseExpired reports whether rec names an earlier process of this member whose lease
-// is over. If this process does not want to lead, it must release the leadership: its own renewals
-// under the same ID make the recorded leader look alive to the other members.
+// is over. If this process does not want to lead, or may not acquire yet, it must release the
+// leadership: its own renewals under the same ID make the recorded leader look alive to the other
+// members. The release is no acquisition. The others acquire after it when they may, as they would
+// at the end of that lease.
 func (p *participant) predecessorLeaseExpired(rec *Record, now time.Duration) bool {
-	return rec.LeaderID == p.cfg.ID && !p.isOld(rec) && p.mayAcquire(rec, false, now)
+	return rec.LeaderID == p.cfg.ID && !p.isOld(rec) && now >= p.takeOverAt()
 }
 
 // planFollower renews the entry of a member that does not lead. If the record names this member as

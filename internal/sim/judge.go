@@ -242,13 +242,18 @@ func (j *judge) apart(p, s *process) {
 	}
 }
 
-// isTwo reports whether the process has been copied, or is a copy, and was alone not long ago: it
-// may not know yet what the other one does in its name.
-func (p *process) isTwo() bool {
+// isTwoAt reports whether the process had been copied, or was a copy, and was alone not long ago at
+// that moment: it may not have known yet what the other one did in its name.
+func (p *process) isTwoAt(moment time.Time) bool {
+	return !p.copiedAt().IsZero() && moment.Sub(p.copiedAt()) <= p.alike()
+}
+
+// copiedAt is when the process's copy, or the process as a copy, went on; zero: it is alone.
+func (p *process) copiedAt() time.Time {
 	if s := p.shadow; s != nil {
 		p = s
 	}
-	return !p.clonedAt.IsZero() && time.Since(p.clonedAt) <= p.alike()
+	return p.clonedAt
 }
 
 func (r *reign) state() string {
@@ -269,8 +274,9 @@ func (j *judge) excused(r *reign, p *process) bool {
 	case first.machine().stoppedSince(r.start) && (!r.over.IsZero() || first.machine().stoppedSince(time.Now().Add(-look))):
 		// r's process was stopped while the callback ran.
 		return true
-	case first.isTwo():
-		// r's process has a copy, which may have given up what both had.
+	case first.isTwoAt(time.Now()), first.isTwoAt(r.over) && r.over.After(first.copiedAt()):
+		// r's process has a copy, which may have given up what both had. A callback whose ctx ended in
+		// that time may take what the formula allows after it.
 		return true
 	case first.lease.allowed < 0:
 		// The clocks are further apart than the configuration of r's process has room for.
