@@ -6,7 +6,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: ## run all tests (needs nothing but Go)
-	go test ./...
+	go test -timeout 30m ./...
 
 race: ## run all tests of all modules with the race detector
 	.ci/run race
